@@ -1,0 +1,68 @@
+package api
+
+import "time"
+
+// CreateToken makes a client token.
+type CreateToken struct {
+	Policies        []string          `json:"policies,omitempty" audit:"plain" doc:"policies of the token; default those of the caller"`
+	TTL             Seconds           `json:"ttl,omitempty" doc:"time to live"`
+	ExplicitMaxTTL  Seconds           `json:"explicit_max_ttl,omitempty" doc:"no renewal goes beyond this"`
+	Period          Seconds           `json:"period,omitempty" doc:"each renewal gives this; needs sudo"`
+	NumUses         int               `json:"num_uses,omitempty" doc:"number of calls that the token is good for, 0 without limit"`
+	Renewable       *bool             `json:"renewable,omitempty" doc:"default true"`
+	NoParent        bool              `json:"no_parent,omitempty" doc:"the token does not end with its parent; needs sudo"`
+	NoDefaultPolicy bool              `json:"no_default_policy,omitempty" doc:"without the policy default"`
+	DisplayName     string            `json:"display_name,omitempty" audit:"plain" doc:"for people and the audit log"`
+	Meta            map[string]string `json:"meta,omitempty" audit:"plain" doc:"for the audit log"`
+	Type            string            `json:"type,omitempty" audit:"plain" doc:"service"`
+	ID              string            `json:"id,omitempty" audit:"-" doc:"text of the token instead of a random one; root only"`
+}
+
+// Auth is the part of an answer that carries a client token.
+type Auth struct {
+	ClientToken    string            `json:"client_token" audit:"-"`
+	Accessor       string            `json:"accessor" audit:"plain"`
+	Policies       []string          `json:"policies" audit:"plain"`
+	TokenPolicies  []string          `json:"token_policies" audit:"plain"`
+	Metadata       map[string]string `json:"metadata" audit:"plain"`
+	LeaseDuration  Seconds           `json:"lease_duration"`
+	Renewable      bool              `json:"renewable"`
+	EntityID       string            `json:"entity_id"`
+	TokenType      string            `json:"token_type" audit:"plain"`
+	Orphan         bool              `json:"orphan"`
+	MFARequirement *Empty            `json:"mfa_requirement"`
+	NumUses        int               `json:"num_uses"`
+}
+
+// TokenID names a client token by its text.
+type TokenID struct {
+	Token string `json:"token" doc:"the client token"`
+}
+
+// RenewToken asks for more time.
+type RenewToken struct {
+	Token     string  `json:"token,omitempty" doc:"the client token; the caller's own in renew-self"`
+	Increment Seconds `json:"increment,omitempty" doc:"time wished for"`
+}
+
+// TokenInfo describes a client token.
+type TokenInfo struct {
+	ID             string            `json:"id" audit:"-"`
+	Accessor       string            `json:"accessor" audit:"plain"`
+	CreationTime   int64             `json:"creation_time"`
+	CreationTTL    Seconds           `json:"creation_ttl"`
+	DisplayName    string            `json:"display_name" audit:"plain"`
+	EntityID       string            `json:"entity_id"`
+	ExpireTime     *time.Time        `json:"expire_time"`
+	ExplicitMaxTTL Seconds           `json:"explicit_max_ttl"`
+	IssueTime      *time.Time        `json:"issue_time,omitempty"`
+	Meta           map[string]string `json:"meta" audit:"plain"`
+	NumUses        int               `json:"num_uses"`
+	Orphan         bool              `json:"orphan"`
+	Path           string            `json:"path" audit:"plain"`
+	Period         Seconds           `json:"period,omitempty"`
+	Policies       []string          `json:"policies" audit:"plain"`
+	Renewable      bool              `json:"renewable"`
+	TTL            Seconds           `json:"ttl"`
+	Type           string            `json:"type" audit:"plain"`
+}

@@ -1,0 +1,40 @@
+package guard
+
+import (
+	"context"
+
+	"github.com/claviger/claviger/internal/op"
+)
+
+// Request is a call as a front received it.
+type Request struct {
+	Verb op.Verb
+	// Path is the path without the front's prefix: "transit/encrypt/app".
+	Path string
+	// Token is the client token, "" if none was sent.
+	Token string
+	// Remote is the caller's network address, for the audit record.
+	Remote string
+	// Decode fills the operation's request, a pointer to a struct, from the
+	// front's wire format and returns the names of fields that it has no place
+	// for. The guard calls it once, after it knows that the caller may use the
+	// path, so that nobody makes the server parse a large body without a right to.
+	Decode func(req any) (unknown []string, err error)
+}
+
+// Answer is what an operation returned.
+type Answer struct {
+	RequestID string
+	Op        *op.Meta
+	// Data is nil or a pointer to the operation's response struct.
+	Data     any
+	Warnings []string
+}
+
+// Door is what fronts know of the guard.
+type Door interface {
+	// Handle finds the operation, checks the caller, records the intent,
+	// performs, records the outcome. Errors are *fault.Error where the caller
+	// may know the reason.
+	Handle(ctx context.Context, req *Request) (*Answer, error)
+}
