@@ -1,0 +1,32 @@
+#!/bin/sh
+# Installs the Debian packages that the tests use: a software HSM, a software
+# TPM with its PKCS#11 module, and a few programs that play the outside world.
+# Packages that are there already are left alone; if all are, nothing is done.
+set -eu
+
+packages="softhsm2 opensc swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools gnupg strace gcc libc6-dev curl procps"
+
+missing=""
+for p in $packages; do
+	if [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" != installed ]; then
+		missing="$missing $p"
+	fi
+done
+if [ -z "$missing" ]; then
+	echo "All Debian packages that the tests use are installed."
+	exit 0
+fi
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+	if ! command -v sudo >/dev/null; then
+		echo "These Debian packages are missing:$missing" >&2
+		echo "Install them as root: apt-get install --no-install-recommends$missing" >&2
+		exit 1
+	fi
+	as_root=sudo
+fi
+echo "Installing for the tests:$missing"
+$as_root apt-get update -qq
+# shellcheck disable=SC2086 # a list of packages
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y --no-install-recommends $missing >/dev/null
