@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/claviger/claviger/internal/config"
+)
+
+// listener is one address at which the API is served.
+type listener struct {
+	cfg     config.Listener
+	address string // as clients name it: http://…, https://…, unix:///…
+	tls     *tlsFiles
+	net     net.Listener
+	http    *http.Server
+}
+
+func (s *Server) listen() error {
+	for _, c := range s.cfg.Listeners {
+		l, err := newListener(c, s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log)
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", c.Address, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return nil
+}
+
+func newListener(c config.Listener, h http.Handler, timeout time.Duration, log *slog.Logger) (*listener, error) {
+	l := &listener{cfg: c, http: &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       timeout,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // mostly clients that went away
+	}}
+	if c.TLS() {
+		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA}
+		if err := l.tls.load(); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.open()
+}
+
+func (l *listener) open() (err error) {
+	if path, ok := l.cfg.Socket(); ok {
+		l.net, err = listenUnix(path, os.FileMode(l.cfg.FileMode()))
+		l.address = "unix://" + path
+	} else {
+		l.net, err = net.Listen("tcp", l.cfg.Address)
+		if err == nil {
+			l.address = "http://" + l.net.Addr().String()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if l.tls != nil {
+		l.net = tls.NewListener(l.net, l.tls.config())
+		l.address = "https" + l.address[len("http"):]
+	}
+	return nil
+}
+
+// listenUnix removes the socket that an ended server left, but not one that
+// somebody listens on. The permissions are set before anybody can connect.
+func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, errors.New("another server listens on this socket")
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, errors.New("there is a file of this name that is no socket")
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("removing the socket of an ended server: %w", err)
+		}
+	}
+	before := syscall.Umask(0o777 &^ int(mode))
+	defer syscall.Umask(before)
+	return net.Listen("unix", path)
+}
+
+func (l *listener) serve() error {
+	if err := l.http.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (l *listener) shutdown(ctx context.Context) error {
+	if err := l.http.Shutdown(ctx); err != nil {
+		return fmt.Errorf("listener %s: requests were cut off: %w", l.address, err)
+	}
+	return nil
+}
+
+func (l *listener) close() {
+	if l.net != nil {
+		l.net.Close()
+	}
+}
+
+func (l *listener) reload() error {
+	if l.tls == nil {
+		return nil
+	}
+	if err := l.tls.load(); err != nil {
+		return fmt.Errorf("listener %s keeps its certificate: %w", l.address, err)
+	}
+	return nil
+}
+
+// tlsFiles is the TLS side of a listener: TLS 1.3, with certificates that can
+// be replaced while it serves.
+type tlsFiles struct {
+	cert, key, clientCA string
+	current             atomic.Pointer[tls.Config]
+}
+
+// load reads the files; on an error the ones before stay in use.
+func (t *tlsFiles) load() error {
+	pair, err := tls.LoadX509KeyPair(t.cert, t.key)
+	if err != nil {
+		return fmt.Errorf("certificate %s with key %s: %w", t.cert, t.key, err)
+	}
+	c := &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"http/1.1"},
+	}
+	if t.clientCA != "" {
+		pem, err := os.ReadFile(t.clientCA)
+		if err != nil {
+			return fmt.Errorf("client CA: %w", err)
+		}
+		c.ClientCAs = x509.NewCertPool()
+		if !c.ClientCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("client CA %s: no certificate in PEM in it", t.clientCA)
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	t.current.Store(c)
+	return nil
+}
+
+func (t *tlsFiles) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current.Load(), nil },
+	}
+}

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/token"
+)
+
+// operations is the table of everything the server offers.
+func (s *Server) operations() []*op.Operation {
+	var ops []*op.Operation
+	ops = append(ops, s.custody.Operations()...)
+	ops = append(ops, s.guard.Operations()...)
+	ops = append(ops, s.keys.Operations()...)
+	return append(ops, s.metrics.operation())
+}
+
+// unsealed takes the open HSM token and the storage key and starts what was
+// waiting for them. After an error everything is as before.
+func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte) (err error) {
+	defer func() {
+		if err != nil {
+			s.sealed()
+		}
+	}()
+	if err := s.records.Unseal(storageKey); err != nil {
+		return err
+	}
+	s.hsm.Set(t)
+	// The audit log's HMAC key is derived, so that it needs no record of its own.
+	mac, err := hkdf.Key(sha256.New, storageKey, nil, "claviger audit hmac 1", 32)
+	if err != nil {
+		return fmt.Errorf("deriving the audit log's key: %w", err)
+	}
+	defer clear(mac)
+	if err := s.trail.start(ctx, s, t, mac); err != nil {
+		return fmt.Errorf("starting the audit log: %w", err)
+	}
+	if err := s.guard.Load(ctx); err != nil {
+		return fmt.Errorf("reading mounts and policies: %w", err)
+	}
+	if err := s.keys.Start(ctx); err != nil {
+		return fmt.Errorf("starting the keys: %w", err)
+	}
+	return nil
+}
+
+// sealed forgets what unsealed brought. Custody closes the HSM token after it.
+func (s *Server) sealed() {
+	s.trail.checkpoint(s.log)
+	s.keys.Reset()
+	s.guard.Reset()
+	s.records.Seal()
+	s.hsm.Set(nil)
+}

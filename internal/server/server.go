@@ -1,0 +1,247 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/custody"
+	"github.com/claviger/claviger/internal/front/vault"
+	"github.com/claviger/claviger/internal/guard"
+	"github.com/claviger/claviger/internal/keys"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/sqlite"
+	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/soft"
+)
+
+// Options are what a server needs beside its configuration.
+type Options struct {
+	// Dev makes a development server: everything in memory, initialised and
+	// unsealed at start. Its keys are lost when it ends.
+	Dev     *Dev
+	Logger  *slog.Logger
+	Version string
+}
+
+// Dev are the options of a development server.
+type Dev struct {
+	// RootTokenID is the text of the root token; "" makes a random one.
+	RootTokenID string
+}
+
+// Server is a configured server. Make it with New, then Run it.
+type Server struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	version string
+
+	db        store.Store
+	records   *store.Sealed
+	hsm       token.Holder
+	trail     trail
+	keys      *keys.Service
+	custody   *custody.Custody
+	guard     *guard.Guard
+	metrics   *metrics
+	handler   http.Handler
+	listeners []*listener
+	dev       devInfo
+	tempDir   string // of a development server's audit log
+}
+
+// New opens the store, builds the services and opens the listeners. The server
+// answers once Run is called.
+func New(cfg *config.Config, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	harden(o.Logger)
+	s := &Server{cfg: cfg, log: o.Logger, version: o.Version, metrics: newMetrics()}
+	if err := s.build(o.Dev); err != nil {
+		s.close()
+		return nil, err
+	}
+	for _, w := range cfg.Warnings() {
+		s.log.Warn(w)
+	}
+	return s, nil
+}
+
+func (s *Server) build(dev *Dev) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if dev != nil {
+		if err := s.prepareDev(); err != nil {
+			return err
+		}
+	}
+	if err := s.openStore(ctx, dev != nil); err != nil {
+		return err
+	}
+	device, err := s.device(dev != nil)
+	if err != nil {
+		return err
+	}
+	if err := s.buildServices(device); err != nil {
+		return err
+	}
+	s.handler = vault.New(s.guard, vault.Options{
+		MaxBody:        int64(s.cfg.Limits.MaxBody),
+		RequestTimeout: s.cfg.Limits.RequestTimeout.Duration,
+		Logger:         s.log,
+		Version:        s.version,
+	})
+	if dev != nil {
+		if err := s.startDev(ctx, dev); err != nil {
+			return err
+		}
+	}
+	return s.listen()
+}
+
+func (s *Server) openStore(ctx context.Context, dev bool) error {
+	path := s.cfg.Store.Path
+	if dev {
+		path = ""
+	}
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: path, Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	s.db = db
+	s.records = store.NewSealed(db)
+	return nil
+}
+
+func (s *Server) buildServices(device token.Device) (err error) {
+	s.guard, err = guard.New(guard.Options{
+		Store:    s.records,
+		Recorder: s.trail.recorder,
+		State:    func() (initialized, sealed bool) { return s.custody.State() },
+		Logger:   s.log,
+		Observe:  s.metrics.observe,
+	})
+	if err != nil {
+		return err
+	}
+	s.keys, err = keys.New(keys.Options{
+		Store:    s.records,
+		Token:    &s.hsm,
+		Software: soft.NewEngine(),
+		Logger:   s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.custody, err = custody.New(custody.Options{
+		Store:       s.db,
+		Device:      device,
+		HSMToken:    s.cfg.Token.OnInit,
+		PIN:         s.adoptionPIN(),
+		Hooks:       custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis},
+		Version:     s.version,
+		StorageType: s.cfg.Store.Driver,
+		ClusterName: s.cfg.ClusterName,
+		Logger:      s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.metrics.watch(s.custody.State)
+	return s.guard.Register(s.operations()...)
+}
+
+// adoptionPIN reads the PIN file of the configuration, for the initialisation
+// that adopts a token.
+func (s *Server) adoptionPIN() func() ([]byte, error) {
+	path := s.cfg.Token.PKCS11.PINFile
+	if path == "" {
+		return nil
+	}
+	return func() ([]byte, error) {
+		pin, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the PIN file: %w", err)
+		}
+		for len(pin) > 0 && (pin[len(pin)-1] == '\n' || pin[len(pin)-1] == '\r') {
+			pin = pin[:len(pin)-1]
+		}
+		return pin, nil
+	}
+}
+
+// Run serves until ctx ends or a listener fails, then shuts down: requests
+// under way are finished, the audit log gets its last checkpoint.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close()
+	failed := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		s.log.Info("listening", "address", l.address, "tls", l.tls != nil)
+		go func() { failed <- l.serve() }()
+	}
+	notifyReady(s.log)
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	}
+	s.log.Info("shutting down")
+	return s.shutdown()
+}
+
+// shutdown waits a while for requests under way.
+func (s *Server) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
+	for _, l := range s.listeners {
+		errs = append(errs, l.shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Addresses returns where the server listens, as clients name it.
+func (s *Server) Addresses() []string {
+	addresses := make([]string, len(s.listeners))
+	for i, l := range s.listeners {
+		addresses[i] = l.address
+	}
+	return addresses
+}
+
+// Reload reads the certificates of the listeners again and re-opens the audit
+// log after its rotation. What fails keeps its old state.
+func (s *Server) Reload() error {
+	errs := []error{s.trail.reopen()}
+	for _, l := range s.listeners {
+		errs = append(errs, l.reload())
+	}
+	return errors.Join(errs...)
+}
+
+// close releases everything; what was not opened is left alone.
+func (s *Server) close() {
+	for _, l := range s.listeners {
+		l.close()
+	}
+	if s.custody != nil {
+		s.custody.Close()
+	}
+	if err := s.trail.close(); err != nil {
+		s.log.Error("closing the audit log", "error", err)
+	}
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			s.log.Error("closing the store", "error", err)
+		}
+	}
+	if s.tempDir != "" {
+		os.RemoveAll(s.tempDir)
+	}
+}

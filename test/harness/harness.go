@@ -1,0 +1,343 @@
+// Package harness runs the real binary as a user would, for tests: builds it
+// once, writes its configuration into a temporary directory, starts it on a
+// free loopback port, initialises and unseals it, kills and restarts it.
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/claviger/claviger/internal/token/tokentest"
+)
+
+var build struct {
+	once sync.Once
+	dir  string
+	path string
+	err  error
+}
+
+// Main runs a package's tests and removes what Binary built. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if build.dir != "" {
+		os.RemoveAll(build.dir)
+	}
+	os.Exit(code)
+}
+
+// Binary builds claviger once and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	build.once.Do(func() {
+		if build.dir, build.err = os.MkdirTemp("", "claviger-test-"); build.err != nil {
+			return
+		}
+		build.path = filepath.Join(build.dir, "claviger")
+		cmd := exec.Command("go", "build", "-o", build.path, "github.com/claviger/claviger/cmd/claviger")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			build.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if build.err != nil {
+		t.Fatalf("building claviger: %v", build.err)
+	}
+	return build.path
+}
+
+// Server is a running claviger.
+type Server struct {
+	Addr      string // http://127.0.0.1:port
+	RootToken string
+	Shares    []string
+	Dir       string // data, configuration, HSM token
+	Config    string // path of the configuration, "" of a development server
+	Module    string // PKCS#11 module, "" of the software token
+	Env       []string
+
+	args []string
+	cmd  *exec.Cmd
+	done chan struct{}
+	log  *logBuffer
+}
+
+// Options change what SoftHSM starts.
+type Options struct {
+	Shares, Threshold int    // default 1 and 1
+	Module            string // instead of SoftHSM2, with Env
+	Env               []string
+	Extra             string // appended to the section [token.pkcs11]
+	Sealed            bool   // do not initialise
+}
+
+// Dev starts a development server on the embedded software token.
+func Dev(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{RootToken: "dev-root", Dir: t.TempDir()}
+	s.args = []string{"server", "--dev", "--dev-root-token-id", s.RootToken, "--listen", "127.0.0.1:0"}
+	s.Start(t)
+	return s
+}
+
+// SoftHSM starts a server whose keys live in a new SoftHSM2 token, initialises
+// and unseals it.
+func SoftHSM(t testing.TB, o Options) *Server {
+	t.Helper()
+	module, env := o.Module, o.Env
+	if module == "" {
+		module, env = tokentest.SoftHSM(t)
+	}
+	s := &Server{Dir: t.TempDir(), Module: module, Env: env}
+	s.Config = filepath.Join(s.Dir, "claviger.toml")
+	s.args = []string{"server", "--config", s.Config}
+	var envTable []string
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		envTable = append(envTable, fmt.Sprintf("%s = %q", name, value))
+	}
+	text := fmt.Sprintf(`data_dir = %q
+[[listener]]
+address = "127.0.0.1:0"
+[token]
+driver = "pkcs11"
+label = "claviger-test"
+on_init = "create"
+[token.pkcs11]
+module = %q
+%s
+[token.pkcs11.env]
+%s
+`, filepath.Join(s.Dir, "data"), module, o.Extra, strings.Join(envTable, "\n"))
+	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
+	if !o.Sealed {
+		s.Init(t, max(o.Shares, 1), max(o.Threshold, 1))
+		s.Unseal(t, s.Shares[:max(o.Threshold, 1)]...)
+	}
+	return s
+}
+
+var listening = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
+
+// Start runs the server's process and waits until it listens. It is stopped at
+// the end of the test.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(Binary(t), s.args...)
+	s.cmd.Env = append(os.Environ(), "HOME="+s.Dir)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.log = &logBuffer{found: make(chan string, 1)}
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cmd, done := s.cmd, make(chan struct{})
+	s.done = done
+	go func() { cmd.Wait(); close(done) }()
+	t.Cleanup(func() { stop(cmd, done) })
+	select {
+	case s.Addr = <-s.log.found:
+	case <-done:
+		t.Fatalf("the server ended at its start:\n%s", s.log)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the server does not listen:\n%s", s.log)
+	}
+}
+
+func stop(cmd *exec.Cmd, done chan struct{}) {
+	cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-done:
+	case <-time.After(15 * time.Second):
+		cmd.Process.Kill()
+		<-done
+	}
+}
+
+// Stop ends the server in order.
+func (s *Server) Stop() { stop(s.cmd, s.done) }
+
+// Kill ends the server with SIGKILL.
+func (s *Server) Kill() {
+	s.cmd.Process.Kill()
+	<-s.done
+}
+
+// PID is the server's process id.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Running tells whether the process lives.
+func (s *Server) Running() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Log is what the server wrote so far.
+func (s *Server) Log() string { return s.log.String() }
+
+// Workers are the process ids of the server's workers.
+func (s *Server) Workers(t testing.TB) []int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.PID(), s.PID()))
+	if err == nil && len(bytes.TrimSpace(b)) > 0 {
+		return atoi(strings.Fields(string(b)))
+	}
+	// The thread that forked may be another one.
+	out, _ := exec.Command("pgrep", "-P", strconv.Itoa(s.PID())).Output()
+	return atoi(strings.Fields(string(out)))
+}
+
+func atoi(fields []string) []int {
+	var pids []int
+	for _, f := range fields {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Init initialises the server and keeps the shares and the root token.
+func (s *Server) Init(t testing.TB, shares, threshold int) {
+	t.Helper()
+	status, body := s.Do(t, "PUT", "sys/init", map[string]any{"secret_shares": shares, "secret_threshold": threshold})
+	if status != 200 {
+		t.Fatalf("sys/init: status %d: %v\n%s", status, body, s.Log())
+	}
+	s.Shares = nil
+	for _, k := range body["keys_base64"].([]any) {
+		s.Shares = append(s.Shares, k.(string))
+	}
+	s.RootToken = body["root_token"].(string)
+}
+
+// Unseal gives shares; after the last the server must be unsealed.
+func (s *Server) Unseal(t testing.TB, shares ...string) {
+	t.Helper()
+	var body map[string]any
+	for _, share := range shares {
+		var status int
+		if status, body = s.Do(t, "PUT", "sys/unseal", map[string]any{"key": share}); status != 200 {
+			t.Fatalf("sys/unseal: status %d: %v\n%s", status, body, s.Log())
+		}
+	}
+	if body["sealed"] != false {
+		t.Fatalf("still sealed after %d shares: %v", len(shares), body)
+	}
+}
+
+// Do sends a request with the root token and returns status and JSON answer.
+func (s *Server) Do(t testing.TB, method, path string, body any) (int, map[string]any) {
+	t.Helper()
+	status, answer, err := s.Try(method, path, s.RootToken, body)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", method, path, err, s.Log())
+	}
+	return status, answer
+}
+
+// OK sends a request that must succeed and returns the answer's data.
+func (s *Server) OK(t testing.TB, method, path string, body any) map[string]any {
+	t.Helper()
+	status, answer := s.Do(t, method, path, body)
+	if status >= 300 {
+		t.Fatalf("%s %s: status %d: %v", method, path, status, answer)
+	}
+	data, _ := answer["data"].(map[string]any)
+	return data
+}
+
+var client = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+// Try sends a request; a body that is no string or []byte is sent as JSON.
+func (s *Server) Try(method, path, token string, body any) (int, map[string]any, error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	case []byte:
+		r = bytes.NewReader(b)
+	default:
+		text, err := json.Marshal(b)
+		if err != nil {
+			return 0, nil, err
+		}
+		r = bytes.NewReader(text)
+	}
+	req, err := http.NewRequest(method, s.Addr+"/v1/"+path, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if token != "" {
+		req.Header.Set("X-Vault-Token", token)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || len(text) == 0 {
+		return resp.StatusCode, nil, err
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return resp.StatusCode, nil, fmt.Errorf("the answer is no JSON: %w: %.200q", err, text)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// logBuffer keeps what a process prints and finds the address that it names.
+type logBuffer struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	found chan string
+	sent  bool
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Write(p)
+	if l.sent {
+		return len(p), nil
+	}
+	for sc := bufio.NewScanner(bytes.NewReader(l.buf.Bytes())); sc.Scan(); {
+		if !strings.Contains(sc.Text(), "listening") {
+			continue
+		}
+		if addr := listening.FindString(sc.Text()); addr != "" {
+			l.sent = true
+			l.found <- addr
+			break
+		}
+	}
+	return len(p), nil
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
