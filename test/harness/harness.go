@@ -81,6 +81,7 @@ type Options struct {
 	Module            string // instead of SoftHSM2, with Env
 	Env               []string
 	Extra             string // appended to the section [token.pkcs11]
+	Sections          string // appended to the configuration
 	Sealed            bool   // do not initialise
 }
 
@@ -121,7 +122,8 @@ module = %q
 %s
 [token.pkcs11.env]
 %s
-`, filepath.Join(s.Dir, "data"), module, o.Extra, strings.Join(envTable, "\n"))
+%s
+`, filepath.Join(s.Dir, "data"), module, o.Extra, strings.Join(envTable, "\n"), o.Sections)
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
