@@ -1,0 +1,89 @@
+package custody
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+)
+
+// birth is what an initialisation has made so far.
+type birth struct {
+	plan   *plan
+	rec    *record
+	result api.InitResult
+	doing  string // for the error
+}
+
+// failed says what an unsuccessful initialisation leaves in the HSM.
+func (b *birth) failed(err error) error {
+	label := b.rec.TokenLabel
+	kind, why := deviceReason(err)
+	if k := fault.KindOf(err); k != fault.Internal {
+		kind, why = k, fault.Message(err)
+	}
+	left, hint := "keeps its PIN and its objects; the next attempt will use the system keys that were made in it", "remove the cause and initialise again"
+	if b.plan.create {
+		left, hint = "was created and stays, with PINs that nobody knows", "remove the cause; then "+removal(label)
+	}
+	stored := "Nothing was stored"
+	if kind == fault.Uncertain {
+		stored = "It is unknown whether anything was stored"
+		hint = "restart the server. If sys/init says then that it is initialised, delete its database: nobody has the shares. In any case " + hint
+	}
+	e := fault.New(kind, "could not %s (%s). %s; %s %s", b.doing, why, stored, tokenName(label), left)
+	e.Err, e.Hint = err, hint
+	return e
+}
+
+// share splits a fresh secret, seals the PINs under it and writes the answer.
+func (b *birth) share(ps *pins) error {
+	key, set, shares, err := Split(b.plan.n, b.plan.t)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	b.rec.set = set
+	b.rec.SetID, b.rec.Shares, b.rec.Threshold, b.rec.Commitments = set.ID().String(), set.N, set.T, set.Commitments
+	if err := b.rec.sealPINs(key, ps); err != nil {
+		return err
+	}
+	for i := range shares {
+		err = errors.Join(err, b.hand(i, &shares[i]))
+		shares[i].Wipe()
+	}
+	return err
+}
+
+// hand adds a share to the answer, encrypted if there are OpenPGP keys. The
+// message holds the share in hex, as clients of Vault expect it.
+func (b *birth) hand(i int, s *Share) error {
+	r := &b.result
+	if len(b.plan.pgpKeys) == 0 {
+		r.Keys = append(r.Keys, s.Hex())
+		r.KeysBase64 = append(r.KeysBase64, s.Base64())
+		return nil
+	}
+	key := b.plan.pgpKeys[i]
+	message, err := key.encrypt([]byte(s.Hex()))
+	if err != nil {
+		return err
+	}
+	r.Keys = append(r.Keys, hex.EncodeToString(message))
+	r.KeysBase64 = append(r.KeysBase64, base64.StdEncoding.EncodeToString(message))
+	r.PGPFingerprints = append(r.PGPFingerprints, key.fingerprint)
+	return nil
+}
+
+func (p *plan) handRoot(root string) (string, error) {
+	if p.rootPGPKey == nil {
+		return root, nil
+	}
+	message, err := p.rootPGPKey.encrypt([]byte(root))
+	if err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(message), nil
+}

@@ -1,0 +1,35 @@
+package custody
+
+import (
+	"context"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/op"
+)
+
+func (c *Custody) opHSM(context.Context, *op.Call, *api.Empty) (*api.TokenStatus, error) {
+	c.mu.Lock()
+	tok := c.tok
+	c.mu.Unlock()
+	if tok == nil {
+		return nil, fault.New(fault.Sealed, "Vault is sealed")
+	}
+	info := tok.Info()
+	s := &api.TokenStatus{
+		Driver:       info.Driver,
+		Module:       info.Module,
+		Label:        info.Label,
+		Serial:       info.Serial,
+		Manufacturer: info.Manufacturer,
+		Model:        info.Model,
+		Firmware:     info.Firmware,
+		Transferable: info.Transferable,
+		KeyTypes:     make(map[string]api.TokenHold, len(info.Holds)),
+		Quirks:       append([]string{}, info.Quirks...),
+	}
+	for t, hold := range info.Holds {
+		s.KeyTypes[t.String()] = api.TokenHold{Wrapped: hold.Wrapped, Token: hold.Object, Note: hold.Note}
+	}
+	return s, nil
+}

@@ -1,0 +1,175 @@
+package custody
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+const (
+	table        = "custody"
+	recordKey    = "seal"
+	recordFormat = 1
+)
+
+// record is what initialisation leaves in the store: JSON, in table "custody"
+// under the key "seal". Everything in it is public but PINs and StorageKey.
+//
+// PINs is
+//
+//	nonce (12 bytes) ‖ AES-256-GCM(len ‖ user PIN ‖ len ‖ SO PIN) ‖ tag (16 bytes)
+//
+// under the unseal key, lengths of one byte, an unknown SO PIN empty, with the
+// associated data "claviger pins 1" ‖ binding. StorageKey is sealed by the HSM
+// token with the associated data "claviger storage key 1" ‖ binding. The
+// binding is made of the other fields (see binding), so that none can be
+// changed, and neither secret moved to another record, unnoticed.
+type record struct {
+	Format      int       `json:"format"`
+	SetID       string    `json:"set_id"`
+	Shares      int       `json:"shares"`
+	Threshold   int       `json:"threshold"`
+	Commitments [][]byte  `json:"commitments"`
+	ClusterID   string    `json:"cluster_id"`
+	Created     time.Time `json:"created"`
+	TokenLabel  string    `json:"token_label"`
+	TokenSerial string    `json:"token_serial"`
+	Adopted     bool      `json:"adopted"`
+	PINs        []byte    `json:"pins"`
+	StorageKey  []byte    `json:"storage_key"`
+
+	set *Set
+}
+
+// binding encodes the public fields: texts with their length in 8 bytes, numbers
+// in 8 bytes, big endian. The set's id stands for N, T and the commitments.
+func (r *record) binding() []byte {
+	var b []byte
+	for _, s := range []string{r.SetID, r.ClusterID, r.TokenLabel, r.TokenSerial} {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Created.Unix()))
+	if r.Adopted {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func (r *record) pinAAD() []byte {
+	return append([]byte("claviger pins 1"), r.binding()...)
+}
+
+func (r *record) storageAAD() []byte {
+	return append([]byte("claviger storage key 1"), r.binding()...)
+}
+
+// pins are the PINs of the HSM token; so is empty for a token that was adopted.
+type pins struct{ user, so []byte }
+
+func (p *pins) wipe() {
+	clear(p.user)
+	clear(p.so)
+}
+
+func (r *record) sealPINs(key []byte, p *pins) error {
+	aead, err := newGCM(key)
+	if err != nil {
+		return err
+	}
+	plain := make([]byte, 0, 2+len(p.user)+len(p.so))
+	defer func() { clear(plain) }()
+	for _, pin := range [][]byte{p.user, p.so} {
+		if len(pin) > 255 {
+			return fmt.Errorf("a PIN has %d bytes; at most 255 can be kept", len(pin))
+		}
+		plain = append(plain, byte(len(pin)))
+		plain = append(plain, pin...)
+	}
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce)
+	r.PINs = aead.Seal(nonce, nonce, plain, r.pinAAD())
+	return nil
+}
+
+var errPINRecord = errors.New("the sealed PINs are not authentic")
+
+func (r *record) openPINs(key []byte) (*pins, error) {
+	aead, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.PINs) < aead.NonceSize() {
+		return nil, errPINRecord
+	}
+	nonce, sealed := r.PINs[:aead.NonceSize()], r.PINs[aead.NonceSize():]
+	plain, err := aead.Open(nil, nonce, sealed, r.pinAAD())
+	if err != nil {
+		return nil, errPINRecord
+	}
+	user, rest, ok := cutPIN(plain)
+	so, rest, ok2 := cutPIN(rest)
+	if !ok || !ok2 || len(rest) != 0 {
+		clear(plain)
+		return nil, errPINRecord
+	}
+	return &pins{user: user, so: so}, nil
+}
+
+func cutPIN(b []byte) (pin, rest []byte, ok bool) {
+	if len(b) == 0 || len(b) < 1+int(b[0]) {
+		return nil, nil, false
+	}
+	n := 1 + int(b[0])
+	return b[1:n:n], b[n:], true
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("unseal key: %w", err)
+	}
+	return cipher.NewGCM(block)
+}
+
+// loadRecord returns nil if the server was never initialised.
+func loadRecord(ctx context.Context, s store.Store) (*record, error) {
+	raw, err := s.Get(ctx, table, recordKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the seal record: %w", err)
+	}
+	r, err := parseRecord(raw.Data)
+	if err != nil {
+		return nil, fmt.Errorf("the seal record (%s/%s) in the database: %w", table, recordKey, err)
+	}
+	return r, nil
+}
+
+func parseRecord(data []byte) (*record, error) {
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("is damaged: %w", err)
+	}
+	if r.Format != recordFormat {
+		return nil, fmt.Errorf("has format %d; this release reads format %d", r.Format, recordFormat)
+	}
+	r.set = &Set{N: r.Shares, T: r.Threshold, Commitments: r.Commitments}
+	if err := r.set.Validate(); err != nil {
+		return nil, fmt.Errorf("was altered: %w", err)
+	}
+	if id := r.set.ID().String(); id != r.SetID {
+		return nil, fmt.Errorf("was altered: its commitments are of share set %s, not %s", id, r.SetID)
+	}
+	return &r, nil
+}

@@ -1,0 +1,191 @@
+package custody
+
+import (
+	"context"
+	"errors"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/token"
+)
+
+// Unseal takes one share as text. With the last one that is needed it logs in
+// to the HSM token and starts the services. A share that is refused changes
+// nothing. If the HSM or a service fails, the shares given before the last one
+// are kept, so that the last one can be given again. Unsealing an unsealed
+// server returns its status.
+func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, error) {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	rec := c.record()
+	if rec == nil {
+		return nil, fault.New(fault.Invalid, "Vault is not initialized").WithHint("call sys/init first")
+	}
+	if _, sealed := c.State(); !sealed {
+		return c.Status(), nil
+	}
+	if c.refused.Stored != nil {
+		return nil, c.storedRefusal(nil)
+	}
+	complete, err := c.collect(rec, share)
+	if err != nil {
+		c.log.Warn("A share was refused", "reason", err)
+		return nil, err
+	}
+	if !complete {
+		return c.Status(), nil
+	}
+	if err := c.open(ctx, rec); err != nil {
+		return nil, err
+	}
+	c.log.Info("Unsealed", "hsm_token", rec.TokenLabel, "serial", rec.TokenSerial)
+	return c.Status(), nil
+}
+
+// Reset forgets the shares given so far, and that the HSM token refused the
+// stored PIN: then the PIN may be tried once more.
+func (c *Custody) Reset(ctx context.Context) (*api.SealStatus, error) {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	c.forget()
+	if c.refused.Stored != nil {
+		c.log.Warn("The stored PIN of the HSM token may be tried once more", "refused", c.refused.Stored.Time)
+		c.refuseStored(ctx, nil)
+	}
+	c.log.Info("The shares given so far were forgotten")
+	return c.Status(), nil
+}
+
+// collect checks a share and adds it; complete tells that these are enough.
+func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
+	share, err := ParseShare(text)
+	if err != nil {
+		return false, err
+	}
+	defer share.Wipe()
+	if err := rec.set.Check(&share); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.given.has(share.X) {
+		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", share.X, len(c.given.shares), rec.Threshold)
+		e.Err = ErrRepeated
+		return false, e
+	}
+	c.given.add(share)
+	c.log.Info("A share was accepted", "share", share.X, "progress", len(c.given.shares), "threshold", rec.Threshold, "nonce", c.given.nonce)
+	return len(c.given.shares) >= rec.Threshold, nil
+}
+
+// open uses the collected shares. What fails before the PIN is tried, or for a
+// reason that may pass, costs only the share that was given last.
+func (c *Custody) open(ctx context.Context, rec *record) error {
+	ctx, cancel := deviceContext(ctx)
+	defer cancel()
+	if err := c.checkToken(ctx, rec); err != nil {
+		return c.unopened(err, true)
+	}
+	pins, err := c.combine(rec)
+	if err != nil {
+		return c.unopened(err, false)
+	}
+	defer pins.wipe()
+	tok, err := c.opts.Device.Open(ctx, pins.user)
+	switch {
+	case errors.Is(err, token.ErrPIN):
+		c.refuseStored(ctx, &refusal{Serial: rec.TokenSerial, Time: c.now().UTC()})
+		return c.unopened(c.storedRefusal(err), false)
+	case err != nil:
+		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
+	}
+	key, err := tok.OpenSecret(ctx, rec.StorageKey, rec.storageAAD())
+	if err != nil {
+		c.closeToken(tok)
+		err, keep := storageKeyFault(err)
+		return c.unopened(err, keep)
+	}
+	defer clear(key)
+	if err := c.start(ctx, tok, key); err != nil {
+		return c.unopened(err, true)
+	}
+	c.unsealed(tok)
+	return nil
+}
+
+// combine opens the PINs. Every share was verified, so that only a changed
+// record can make it fail.
+func (c *Custody) combine(rec *record) (*pins, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key, err := rec.set.Combine(c.given.shares)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	pins, err := rec.openPINs(key)
+	if err != nil {
+		return nil, fault.Wrap(fault.Conflict, err, "the shares are genuine, but the sealed PINs do not open: "+
+			"the seal record in the database was altered; restore the database from a backup")
+	}
+	return pins, nil
+}
+
+// checkToken compares the HSM token with the record before any PIN goes to it.
+func (c *Custody) checkToken(ctx context.Context, rec *record) error {
+	st, err := c.opts.Device.State(ctx)
+	if err != nil {
+		return deviceFault(err, "look at the HSM token")
+	}
+	switch {
+	case !st.Present || !st.Initialized:
+		return fault.New(fault.Unavailable, "%s (serial number %q) is not there", tokenName(rec.TokenLabel), rec.TokenSerial)
+	case st.Label != rec.TokenLabel || st.Serial != rec.TokenSerial:
+		return fault.New(fault.Conflict, "the HSM shows the token %q with serial number %q, but this server was initialised with %q, serial number %q; no PIN was tried",
+			st.Label, st.Serial, rec.TokenLabel, rec.TokenSerial)
+	case st.PINLocked:
+		return deviceFault(token.ErrLocked, "log in to the HSM token")
+	}
+	return nil
+}
+
+// unopened ends an attempt with err: it forgets the last share, or all of them.
+func (c *Custody) unopened(err error, keep bool) error {
+	c.log.Error("Unsealing failed", "error", err, "hint", fault.HintOf(err))
+	if !keep {
+		c.forget()
+		return err
+	}
+	c.mu.Lock()
+	c.given.drop()
+	kept := len(c.given.shares)
+	c.mu.Unlock()
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Hint != "" {
+		return err
+	}
+	return e.WithHint("when the cause is removed, give the last share again; the %d shares given before it are kept", kept)
+}
+
+func (c *Custody) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.given.wipe()
+}
+
+func storageKeyFault(err error) (_ error, keep bool) {
+	switch {
+	case errors.Is(err, token.ErrOpen):
+		return fault.Wrap(fault.Conflict, err, "the HSM token can't open the storage key: the seal record in the database "+
+			"was altered, or the token's own storage key was replaced; restore the one or the other from a backup"), false
+	case errors.Is(err, token.ErrNotFound):
+		return fault.Wrap(fault.Conflict, err, "the HSM token has no storage key any more: its objects were removed; restore the token from a backup"), false
+	}
+	return deviceFault(err, "open the storage key in the HSM token"), true
+}

@@ -1,0 +1,160 @@
+package pkcs11
+
+import "fmt"
+
+// Return values.
+const (
+	OK                      CKR = 0x00
+	HostMemory              CKR = 0x02
+	GeneralError            CKR = 0x05
+	FunctionFailed          CKR = 0x06
+	ArgumentsBad            CKR = 0x07
+	AttributeReadOnly       CKR = 0x10
+	AttributeSensitive      CKR = 0x11
+	AttributeTypeInvalid    CKR = 0x12
+	AttributeValueInvalid   CKR = 0x13
+	DataInvalid             CKR = 0x20
+	DataLenRange            CKR = 0x21
+	DeviceError             CKR = 0x30
+	DeviceMemory            CKR = 0x31
+	DeviceRemoved           CKR = 0x32
+	EncryptedDataInvalid    CKR = 0x40
+	EncryptedDataLenRange   CKR = 0x41
+	AEADDecryptFailed       CKR = 0x42
+	FunctionNotSupported    CKR = 0x54
+	KeyHandleInvalid        CKR = 0x60
+	KeySizeRange            CKR = 0x62
+	KeyTypeInconsistent     CKR = 0x63
+	KeyFunctionNotPermitted CKR = 0x68
+	KeyNotWrappable         CKR = 0x69
+	KeyUnextractable        CKR = 0x6A
+	MechanismInvalid        CKR = 0x70
+	MechanismParamInvalid   CKR = 0x71
+	ObjectHandleInvalid     CKR = 0x82
+	OperationActive         CKR = 0x90
+	OperationNotInitialized CKR = 0x91
+	PINIncorrect            CKR = 0xA0
+	PINInvalid              CKR = 0xA1
+	PINLenRange             CKR = 0xA2
+	PINExpired              CKR = 0xA3
+	PINLocked               CKR = 0xA4
+	SessionClosed           CKR = 0xB0
+	SessionCount            CKR = 0xB1
+	SessionHandleInvalid    CKR = 0xB3
+	TemplateIncomplete      CKR = 0xD0
+	TemplateInconsistent    CKR = 0xD1
+	TokenNotPresent         CKR = 0xE0
+	TokenNotRecognized      CKR = 0xE1
+	TokenWriteProtected     CKR = 0xE2
+	UnwrappingKeyInvalid    CKR = 0xF0
+	UserAlreadyLoggedIn     CKR = 0x100
+	UserNotLoggedIn         CKR = 0x101
+	UserPINNotInitialized   CKR = 0x102
+	WrappedKeyInvalid       CKR = 0x110
+	WrappedKeyLenRange      CKR = 0x112
+	WrappingKeyInvalid      CKR = 0x113
+	CurveNotSupported       CKR = 0x140
+	BufferTooSmall          CKR = 0x150
+	NotInitialized          CKR = 0x190
+	AlreadyInitialized      CKR = 0x191
+)
+
+var returnNames = map[CKR]string{
+	0x00: "OK", 0x01: "CANCEL", 0x02: "HOST_MEMORY", 0x03: "SLOT_ID_INVALID", 0x05: "GENERAL_ERROR",
+	0x06: "FUNCTION_FAILED", 0x07: "ARGUMENTS_BAD", 0x08: "NO_EVENT", 0x09: "NEED_TO_CREATE_THREADS",
+	0x0A: "CANT_LOCK", 0x10: "ATTRIBUTE_READ_ONLY", 0x11: "ATTRIBUTE_SENSITIVE", 0x12: "ATTRIBUTE_TYPE_INVALID",
+	0x13: "ATTRIBUTE_VALUE_INVALID", 0x1B: "ACTION_PROHIBITED", 0x20: "DATA_INVALID", 0x21: "DATA_LEN_RANGE",
+	0x30: "DEVICE_ERROR", 0x31: "DEVICE_MEMORY", 0x32: "DEVICE_REMOVED", 0x40: "ENCRYPTED_DATA_INVALID",
+	0x41: "ENCRYPTED_DATA_LEN_RANGE", 0x42: "AEAD_DECRYPT_FAILED", 0x50: "FUNCTION_CANCELED",
+	0x51: "FUNCTION_NOT_PARALLEL", 0x54: "FUNCTION_NOT_SUPPORTED", 0x60: "KEY_HANDLE_INVALID", 0x62: "KEY_SIZE_RANGE",
+	0x63: "KEY_TYPE_INCONSISTENT", 0x64: "KEY_NOT_NEEDED", 0x65: "KEY_CHANGED", 0x66: "KEY_NEEDED",
+	0x67: "KEY_INDIGESTIBLE", 0x68: "KEY_FUNCTION_NOT_PERMITTED", 0x69: "KEY_NOT_WRAPPABLE", 0x6A: "KEY_UNEXTRACTABLE",
+	0x70: "MECHANISM_INVALID", 0x71: "MECHANISM_PARAM_INVALID", 0x82: "OBJECT_HANDLE_INVALID", 0x90: "OPERATION_ACTIVE",
+	0x91: "OPERATION_NOT_INITIALIZED", 0xA0: "PIN_INCORRECT", 0xA1: "PIN_INVALID", 0xA2: "PIN_LEN_RANGE",
+	0xA3: "PIN_EXPIRED", 0xA4: "PIN_LOCKED", 0xB0: "SESSION_CLOSED", 0xB1: "SESSION_COUNT",
+	0xB3: "SESSION_HANDLE_INVALID", 0xB4: "SESSION_PARALLEL_NOT_SUPPORTED", 0xB5: "SESSION_READ_ONLY",
+	0xB6: "SESSION_EXISTS", 0xB7: "SESSION_READ_ONLY_EXISTS", 0xB8: "SESSION_READ_WRITE_SO_EXISTS",
+	0xC0: "SIGNATURE_INVALID", 0xC1: "SIGNATURE_LEN_RANGE", 0xD0: "TEMPLATE_INCOMPLETE", 0xD1: "TEMPLATE_INCONSISTENT",
+	0xE0: "TOKEN_NOT_PRESENT", 0xE1: "TOKEN_NOT_RECOGNIZED", 0xE2: "TOKEN_WRITE_PROTECTED",
+	0xF0: "UNWRAPPING_KEY_HANDLE_INVALID", 0xF1: "UNWRAPPING_KEY_SIZE_RANGE", 0xF2: "UNWRAPPING_KEY_TYPE_INCONSISTENT",
+	0x100: "USER_ALREADY_LOGGED_IN", 0x101: "USER_NOT_LOGGED_IN", 0x102: "USER_PIN_NOT_INITIALIZED",
+	0x103: "USER_TYPE_INVALID", 0x104: "USER_ANOTHER_ALREADY_LOGGED_IN", 0x105: "USER_TOO_MANY_TYPES",
+	0x110: "WRAPPED_KEY_INVALID", 0x112: "WRAPPED_KEY_LEN_RANGE", 0x113: "WRAPPING_KEY_HANDLE_INVALID",
+	0x114: "WRAPPING_KEY_SIZE_RANGE", 0x115: "WRAPPING_KEY_TYPE_INCONSISTENT", 0x120: "RANDOM_SEED_NOT_SUPPORTED",
+	0x121: "RANDOM_NO_RNG", 0x130: "DOMAIN_PARAMS_INVALID", 0x140: "CURVE_NOT_SUPPORTED", 0x150: "BUFFER_TOO_SMALL",
+	0x160: "SAVED_STATE_INVALID", 0x170: "INFORMATION_SENSITIVE", 0x180: "STATE_UNSAVEABLE",
+	0x190: "CRYPTOKI_NOT_INITIALIZED", 0x191: "CRYPTOKI_ALREADY_INITIALIZED", 0x1A0: "MUTEX_BAD",
+	0x1A1: "MUTEX_NOT_LOCKED", 0x1B7: "EXCEEDED_MAX_ITERATIONS", 0x200: "FUNCTION_REJECTED",
+}
+
+// String returns the name, such as "CKR_PIN_INCORRECT".
+func (r CKR) String() string {
+	if n, ok := returnNames[r]; ok {
+		return "CKR_" + n
+	}
+	if r >= 0x80000000 {
+		return fmt.Sprintf("CKR_VENDOR_DEFINED+0x%x", uint32(r)-0x80000000)
+	}
+	return fmt.Sprintf("CKR 0x%x", uint32(r))
+}
+
+// Mechanisms.
+const (
+	RSAKeyGen     CKM = 0x0000
+	RSAPKCS       CKM = 0x0001
+	RSAX509       CKM = 0x0003
+	RSAOAEP       CKM = 0x0009
+	RSAPSS        CKM = 0x000D
+	SHA1          CKM = 0x0220
+	SHA1HMAC      CKM = 0x0221
+	SHA256        CKM = 0x0250
+	SHA256HMAC    CKM = 0x0251
+	SHA224        CKM = 0x0255
+	SHA224HMAC    CKM = 0x0256
+	SHA384        CKM = 0x0260
+	SHA384HMAC    CKM = 0x0261
+	SHA512        CKM = 0x0270
+	SHA512HMAC    CKM = 0x0271
+	GenericKeyGen CKM = 0x0350
+	ECKeyGen      CKM = 0x1040
+	ECDSA         CKM = 0x1041
+	EdwardsKeyGen CKM = 0x1055
+	EdDSA         CKM = 0x1057
+	AESKeyGen     CKM = 0x1080
+	AESGCM        CKM = 0x1087
+	AESWrap       CKM = 0x2109 // RFC 3394, multiples of 8 bytes
+	AESWrapPad    CKM = 0x210A // in v2.40 the padded form is of the module's choice; SoftHSM2: RFC 5649
+	AESWrapKWP    CKM = 0x210B // RFC 5649 (v3.0)
+)
+
+var mechanismNames = map[CKM]string{
+	0x0000: "RSA_PKCS_KEY_PAIR_GEN", 0x0001: "RSA_PKCS", 0x0002: "RSA_9796", 0x0003: "RSA_X_509", 0x0004: "MD2_RSA_PKCS",
+	0x0005: "MD5_RSA_PKCS", 0x0006: "SHA1_RSA_PKCS", 0x0009: "RSA_PKCS_OAEP", 0x000A: "RSA_X9_31_KEY_PAIR_GEN",
+	0x000D: "RSA_PKCS_PSS", 0x000E: "SHA1_RSA_PKCS_PSS", 0x0010: "DSA_KEY_PAIR_GEN", 0x0011: "DSA", 0x0012: "DSA_SHA1",
+	0x0013: "DSA_SHA224", 0x0014: "DSA_SHA256", 0x0015: "DSA_SHA384", 0x0016: "DSA_SHA512", 0x0020: "DH_PKCS_KEY_PAIR_GEN",
+	0x0021: "DH_PKCS_DERIVE", 0x0040: "SHA256_RSA_PKCS", 0x0041: "SHA384_RSA_PKCS", 0x0042: "SHA512_RSA_PKCS",
+	0x0043: "SHA256_RSA_PKCS_PSS", 0x0044: "SHA384_RSA_PKCS_PSS", 0x0045: "SHA512_RSA_PKCS_PSS",
+	0x0046: "SHA224_RSA_PKCS", 0x0047: "SHA224_RSA_PKCS_PSS", 0x0120: "DES_KEY_GEN", 0x0121: "DES_ECB", 0x0122: "DES_CBC",
+	0x0125: "DES_CBC_PAD", 0x0130: "DES2_KEY_GEN", 0x0131: "DES3_KEY_GEN", 0x0132: "DES3_ECB", 0x0133: "DES3_CBC",
+	0x0136: "DES3_CBC_PAD", 0x0138: "DES3_CMAC", 0x0210: "MD5", 0x0211: "MD5_HMAC", 0x0220: "SHA_1", 0x0221: "SHA_1_HMAC",
+	0x0250: "SHA256", 0x0251: "SHA256_HMAC", 0x0252: "SHA256_HMAC_GENERAL", 0x0255: "SHA224", 0x0256: "SHA224_HMAC",
+	0x0260: "SHA384", 0x0261: "SHA384_HMAC", 0x0270: "SHA512", 0x0271: "SHA512_HMAC", 0x0350: "GENERIC_SECRET_KEY_GEN",
+	0x1040: "EC_KEY_PAIR_GEN", 0x1041: "ECDSA", 0x1042: "ECDSA_SHA1", 0x1043: "ECDSA_SHA224", 0x1044: "ECDSA_SHA256",
+	0x1045: "ECDSA_SHA384", 0x1046: "ECDSA_SHA512", 0x1050: "ECDH1_DERIVE", 0x1051: "ECDH1_COFACTOR_DERIVE",
+	0x1053: "ECDH_AES_KEY_WRAP", 0x1054: "RSA_AES_KEY_WRAP", 0x1055: "EC_EDWARDS_KEY_PAIR_GEN",
+	0x1056: "EC_MONTGOMERY_KEY_PAIR_GEN", 0x1057: "EDDSA", 0x1080: "AES_KEY_GEN", 0x1081: "AES_ECB", 0x1082: "AES_CBC",
+	0x1083: "AES_MAC", 0x1084: "AES_MAC_GENERAL", 0x1085: "AES_CBC_PAD", 0x1086: "AES_CTR", 0x1087: "AES_GCM",
+	0x1088: "AES_CCM", 0x1089: "AES_CTS", 0x108A: "AES_CMAC", 0x108B: "AES_CMAC_GENERAL", 0x1100: "DES_ECB_ENCRYPT_DATA",
+	0x1101: "DES_CBC_ENCRYPT_DATA", 0x1102: "DES3_ECB_ENCRYPT_DATA", 0x1103: "DES3_CBC_ENCRYPT_DATA",
+	0x1104: "AES_ECB_ENCRYPT_DATA", 0x1105: "AES_CBC_ENCRYPT_DATA", 0x2000: "DSA_PARAMETER_GEN",
+	0x2001: "DH_PKCS_PARAMETER_GEN", 0x2104: "AES_OFB", 0x2107: "AES_CFB128", 0x2109: "AES_KEY_WRAP",
+	0x210A: "AES_KEY_WRAP_PAD", 0x210B: "AES_KEY_WRAP_KWP", 0x402A: "HKDF_DERIVE",
+}
+
+// String returns the name, such as "CKM_AES_GCM".
+func (m CKM) String() string {
+	if n, ok := mechanismNames[m]; ok {
+		return "CKM_" + n
+	}
+	return fmt.Sprintf("CKM 0x%x", uint32(m))
+}
