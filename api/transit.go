@@ -65,7 +65,7 @@ type KeyVersion struct {
 type ConfigKey struct {
 	Name                 string   `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	MinDecryptionVersion *int     `json:"min_decryption_version,omitempty" doc:"oldest version that still decrypts and verifies"`
-	MinEncryptionVersion *int     `json:"min_encryption_version,omitempty" doc:"oldest version that may encrypt and sign; 0 means only the newest"`
+	MinEncryptionVersion *int     `json:"min_encryption_version,omitempty" doc:"oldest version that may encrypt and sign; 0 means every version that still decrypts"`
 	DeletionAllowed      *bool    `json:"deletion_allowed,omitempty" doc:"whether the key may be deleted"`
 	Exportable           *bool    `json:"exportable,omitempty" doc:"refused: secrets do not leave"`
 	AllowPlaintextBackup *bool    `json:"allow_plaintext_backup,omitempty" doc:"refused: secrets do not leave"`
