@@ -1,0 +1,74 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+// List returns the records of a table whose keys start with prefix and come
+// after the key after, at most limit of them (0: all), in the order of their
+// keys' bytes.
+func (s *Store) List(ctx context.Context, table, prefix, after string, limit int) ([]store.Record, error) {
+	query, args := listQuery(table, prefix, after, limit)
+	rows, err := s.readers.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, explain(ctx, err, "listing records")
+	}
+	defer rows.Close()
+	var records []store.Record
+	for rows.Next() {
+		r := store.Record{Table: table}
+		var key []byte
+		if err := rows.Scan(&key, &r.Version, &r.Data); err != nil {
+			return nil, explain(ctx, err, "listing records")
+		}
+		r.Key = string(key)
+		if r.Data == nil {
+			r.Data = []byte{}
+		}
+		records = append(records, r)
+	}
+	return records, explain(ctx, rows.Err(), "listing records")
+}
+
+// listQuery asks for a range of the primary key: no pattern, so no character of
+// a prefix means anything.
+func listQuery(table, prefix, after string, limit int) (string, []any) {
+	var b strings.Builder
+	b.WriteString(`SELECT key, version, data FROM records WHERE tbl = ?`)
+	args := []any{table}
+	if prefix != "" {
+		b.WriteString(` AND key >= ?`)
+		args = append(args, []byte(prefix))
+		if end, ok := prefixEnd(prefix); ok {
+			b.WriteString(` AND key < ?`)
+			args = append(args, end)
+		}
+	}
+	if after != "" {
+		b.WriteString(` AND key > ?`)
+		args = append(args, []byte(after))
+	}
+	b.WriteString(` ORDER BY key`)
+	if limit > 0 {
+		b.WriteString(` LIMIT ?`)
+		args = append(args, limit)
+	}
+	return b.String(), args
+}
+
+// prefixEnd is the first key after all that start with prefix; there is none
+// if all its bytes are 0xff.
+func prefixEnd(prefix string) ([]byte, bool) {
+	end := []byte(prefix)
+	for len(end) > 0 && end[len(end)-1] == 0xff {
+		end = end[:len(end)-1]
+	}
+	if len(end) == 0 {
+		return nil, false
+	}
+	end[len(end)-1]++
+	return end, true
+}

@@ -1,0 +1,211 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+// maxGroup is how many calls may share one commit.
+const maxGroup = 128
+
+// request is a call of Apply, or of Check if probe is set.
+type request struct {
+	ctx     context.Context
+	changes []store.Change
+	probe   bool
+	done    chan error
+}
+
+// Apply makes all changes, in their order, or none. It is durable when it
+// returns nil. A version that is not as expected gives store.ErrConflict. A
+// change that expects 0 and has no data only demands that there is no such
+// record. Once begun, a change is not given up when ctx ends, so that its
+// outcome is always known.
+func (s *Store) Apply(ctx context.Context, changes ...store.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	return s.submit(&request{ctx: ctx, changes: changes, done: make(chan error, 1)})
+}
+
+// Check tells whether the store can be written now. It writes, unless a change
+// was committed within the last second.
+func (s *Store) Check(ctx context.Context) error {
+	if time.Since(time.Unix(0, s.lastCommit.Load())) < time.Second {
+		return nil
+	}
+	return s.submit(&request{ctx: ctx, probe: true, done: make(chan error, 1)})
+}
+
+func (s *Store) submit(r *request) error {
+	select {
+	case <-s.closing:
+		return errClosed
+	default:
+	}
+	select {
+	case s.queue <- r:
+		return <-r.done
+	case <-r.ctx.Done():
+		return fmt.Errorf("waiting for the database: %w", context.Cause(r.ctx))
+	case <-s.closing:
+		return errClosed
+	}
+}
+
+// write is the only goroutine that changes the database. Calls that arrive
+// while a commit is being synchronised go into the next commit together: the
+// disk is waited for once for all of them.
+func (s *Store) write() {
+	defer close(s.stopped)
+	group := make([]*request, 0, maxGroup)
+	for {
+		select {
+		case r := <-s.queue:
+			group = append(group[:0], r)
+		case <-s.closing:
+			return
+		}
+		group = s.gather(group)
+		s.commit(group)
+		clear(group)
+	}
+}
+
+func (s *Store) gather(group []*request) []*request {
+	for len(group) < maxGroup {
+		select {
+		case r := <-s.queue:
+			group = append(group, r)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit answers every request of a group. If a group fails for another reason
+// than one member's conflict, its members are tried one by one, so that one
+// that is too large for a nearly full disk fails alone.
+func (s *Store) commit(group []*request) {
+	results := make([]error, len(group))
+	err := s.transact(group, results)
+	if err != nil && len(group) > 1 {
+		for i := range group {
+			one := results[i : i+1]
+			one[0] = nil
+			if err := s.transact(group[i:i+1], one); err != nil {
+				one[0] = explain(context.Background(), err, "changing records")
+			}
+		}
+	} else if err != nil {
+		results[0] = explain(context.Background(), err, "changing records")
+	}
+	for i, r := range group {
+		r.done <- results[i]
+	}
+}
+
+// transact runs a group in one transaction. Conflicts, and calls whose context has
+// ended, go into results; any other failure is returned, and then nothing was changed.
+func (s *Store) transact(group []*request, results []error) error {
+	tx, err := s.writer.BeginTx(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	changed := false
+	for i, r := range group {
+		if r.ctx.Err() != nil {
+			results[i] = fmt.Errorf("waiting for the database: %w", context.Cause(r.ctx))
+			continue
+		}
+		err := s.member(tx, r, len(group) > 1)
+		switch {
+		case err == nil:
+			changed = true
+		case errors.Is(err, store.ErrConflict):
+			results[i] = err
+		default:
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	s.lastCommit.Store(time.Now().UnixNano())
+	return nil
+}
+
+// member runs one request of a group; in company under a savepoint, so that its
+// conflict undoes only its own changes.
+func (s *Store) member(tx *sql.Tx, r *request, company bool) error {
+	if r.probe {
+		_, err := tx.Stmt(s.beat).Exec(time.Now().Unix())
+		return err
+	}
+	if !company {
+		return s.apply(tx, r.changes)
+	}
+	if _, err := tx.Exec(`SAVEPOINT member`); err != nil {
+		return err
+	}
+	err := s.apply(tx, r.changes)
+	if errors.Is(err, store.ErrConflict) {
+		if _, undo := tx.Exec(`ROLLBACK TO member`); undo != nil {
+			return undo
+		}
+	} else if err != nil {
+		return err
+	}
+	if _, release := tx.Exec(`RELEASE member`); release != nil {
+		return release
+	}
+	return err
+}
+
+func (s *Store) apply(tx *sql.Tx, changes []store.Change) error {
+	for i := range changes {
+		ok, err := s.change(tx, &changes[i])
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("record %s/%q: %w", changes[i].Table, changes[i].Key, store.ErrConflict)
+		}
+	}
+	return nil
+}
+
+// change reports whether the record was as expected.
+func (s *Store) change(tx *sql.Tx, c *store.Change) (bool, error) {
+	key := []byte(c.Key)
+	switch {
+	case c.Expect == 0 && c.Data == nil:
+		var n int
+		err := tx.Stmt(s.have).QueryRow(c.Table, key).Scan(&n)
+		return n == 0, err
+	case c.Expect == 0:
+		return one(tx.Stmt(s.insert).Exec(c.Table, key, c.Data))
+	case c.Data == nil:
+		return one(tx.Stmt(s.remove).Exec(c.Table, key, c.Expect))
+	default:
+		return one(tx.Stmt(s.update).Exec(c.Data, c.Table, key, c.Expect))
+	}
+}
+
+func one(res sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
+}
