@@ -65,7 +65,7 @@ type KeyVersion struct {
 type ConfigKey struct {
 	Name                 string   `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	MinDecryptionVersion *int     `json:"min_decryption_version,omitempty" doc:"oldest version that still decrypts and verifies"`
-	MinEncryptionVersion *int     `json:"min_encryption_version,omitempty" doc:"oldest version that may encrypt and sign; 0 means only the newest"`
+	MinEncryptionVersion *int     `json:"min_encryption_version,omitempty" doc:"oldest version that may encrypt and sign; 0 means every version that still decrypts"`
 	DeletionAllowed      *bool    `json:"deletion_allowed,omitempty" doc:"whether the key may be deleted"`
 	Exportable           *bool    `json:"exportable,omitempty" doc:"refused: secrets do not leave"`
 	AllowPlaintextBackup *bool    `json:"allow_plaintext_backup,omitempty" doc:"refused: secrets do not leave"`
@@ -89,7 +89,7 @@ type ExportedKey struct {
 // Encrypt is the request of encryption: one plaintext, or a batch.
 type Encrypt struct {
 	Name           string        `json:"-" path:"name" audit:"plain" doc:"name of the key"`
-	Plaintext      []byte        `json:"plaintext,omitempty" doc:"what to encrypt"`
+	Plaintext      []byte        `json:"plaintext,omitzero" doc:"what to encrypt"`
 	AssociatedData []byte        `json:"associated_data,omitempty" doc:"authenticated with the ciphertext, needed to decrypt"`
 	Context        []byte        `json:"context,omitempty" doc:"of a derived key"`
 	KeyVersion     int           `json:"key_version,omitempty" doc:"version to use, default the newest"`
@@ -100,7 +100,7 @@ type Encrypt struct {
 
 // EncryptItem is an item of a batch of Encrypt.
 type EncryptItem struct {
-	Plaintext      []byte `json:"plaintext,omitempty"`
+	Plaintext      []byte `json:"plaintext,omitzero"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
 	KeyVersion     int    `json:"key_version,omitempty"`
@@ -202,7 +202,7 @@ type DataKeyResult struct {
 type Sign struct {
 	Name                string      `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	URLHash             string      `json:"-" path:"hash" audit:"plain" doc:"hash algorithm, instead of hash_algorithm"`
-	Input               []byte      `json:"input,omitempty" doc:"message, or digest if prehashed"`
+	Input               []byte      `json:"input,omitzero" doc:"message, or digest if prehashed"`
 	HashAlgorithm       string      `json:"hash_algorithm,omitempty" audit:"plain" doc:"sha1, sha2-224, sha2-256, sha2-384, sha2-512, sha3-224, sha3-256, sha3-384, sha3-512 or none; default sha2-256"`
 	Algorithm           string      `json:"algorithm,omitempty" audit:"plain" doc:"old name of hash_algorithm"`
 	Prehashed           bool        `json:"prehashed,omitempty" doc:"input is the digest"`
@@ -216,7 +216,7 @@ type Sign struct {
 
 // InputItem is an item of a batch of Sign and HMAC.
 type InputItem struct {
-	Input     []byte `json:"input,omitempty"`
+	Input     []byte `json:"input,omitzero"`
 	Context   []byte `json:"context,omitempty"`
 	Reference string `json:"reference,omitempty" audit:"plain"`
 }
@@ -240,7 +240,7 @@ type SignatureResult struct {
 type Verify struct {
 	Name                string       `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	URLHash             string       `json:"-" path:"hash" audit:"plain" doc:"hash algorithm, instead of hash_algorithm"`
-	Input               []byte       `json:"input,omitempty" doc:"message, or digest if prehashed"`
+	Input               []byte       `json:"input,omitzero" doc:"message, or digest if prehashed"`
 	Signature           string       `json:"signature,omitempty" doc:"as Sign returned it"`
 	HMAC                string       `json:"hmac,omitempty" doc:"as HMAC returned it, instead of signature"`
 	HashAlgorithm       string       `json:"hash_algorithm,omitempty" audit:"plain" doc:"as for Sign"`
@@ -255,7 +255,7 @@ type Verify struct {
 
 // VerifyItem is an item of a batch of Verify.
 type VerifyItem struct {
-	Input     []byte `json:"input,omitempty"`
+	Input     []byte `json:"input,omitzero"`
 	Signature string `json:"signature,omitempty"`
 	HMAC      string `json:"hmac,omitempty"`
 	Context   []byte `json:"context,omitempty"`
@@ -280,7 +280,7 @@ type HMAC struct {
 	Name         string      `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	URLAlgorithm string      `json:"-" path:"algorithm" audit:"plain" doc:"hash algorithm, instead of algorithm"`
 	Algorithm    string      `json:"algorithm,omitempty" audit:"plain" doc:"sha2-224, sha2-256 (default), sha2-384, sha2-512 or sha3-…"`
-	Input        []byte      `json:"input,omitempty" doc:"message"`
+	Input        []byte      `json:"input,omitzero" doc:"message"`
 	KeyVersion   int         `json:"key_version,omitempty" doc:"version to use, default the newest"`
 	BatchInput   []InputItem `json:"batch_input,omitempty" doc:"items; input outside is ignored then"`
 }

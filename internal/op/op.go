@@ -43,6 +43,9 @@ type Audit uint8
 const (
 	// AuditFull records intent and outcome; without them nothing happens.
 	AuditFull Audit = iota
+	// AuditIntent records the intent, and the outcome only if it is an error:
+	// for the operation that closes the audit log itself (sys/seal).
+	AuditIntent
 	// AuditNone is for reads of public state that must be answered even when
 	// no record can be written (health, seal status).
 	AuditNone
@@ -55,7 +58,8 @@ type Meta struct {
 	// Mount is the kind of mount that Path is relative to: "transit", "sys", "auth/token".
 	Mount string
 	// Path is a pattern of segments; {name} takes one segment into the request's
-	// field with the tag path:"name". "encrypt/{name}".
+	// field with the tag path:"name": "encrypt/{name}". A last {name...} takes
+	// the whole rest, one segment or more: "mounts/{path...}".
 	Path string
 	Verb Verb
 	Help string
@@ -115,6 +119,7 @@ type Operation struct {
 type Segment struct {
 	Literal string
 	Param   string
+	Rest    bool  // the parameter takes all segments that are left
 	Field   []int // index of the field in the request struct
 }
 
@@ -190,17 +195,21 @@ func (o *Operation) SetParams(req any, values []string) error {
 func parsePath(path string, req reflect.Type) ([]Segment, error) {
 	var segments []Segment
 	for part := range strings.SplitSeq(path, "/") {
+		if n := len(segments); n > 0 && segments[n-1].Rest {
+			return nil, fmt.Errorf("{%s...} is not the last segment", segments[n-1].Param)
+		}
 		name, ok := strings.CutPrefix(part, "{")
 		if !ok {
 			segments = append(segments, Segment{Literal: part})
 			continue
 		}
 		name = strings.TrimSuffix(name, "}")
+		name, rest := strings.CutSuffix(name, "...")
 		field, ok := fieldByPathTag(req, name)
 		if !ok {
 			return nil, fmt.Errorf(`no field of %v has the tag path:%q`, req, name)
 		}
-		segments = append(segments, Segment{Param: name, Field: field.Index})
+		segments = append(segments, Segment{Param: name, Rest: rest, Field: field.Index})
 	}
 	return segments, nil
 }

@@ -12,6 +12,9 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -107,8 +110,10 @@ func (Engine) Open(t token.Type, secret []byte) (token.Key, error) {
 
 // openPrivate parses a PKCS #8 secret of type t and returns its public key too.
 func openPrivate(t token.Type, secret []byte) (token.Key, crypto.PublicKey, error) {
+	rest := cryptobyte.String(secret)
+	alone := rest.SkipASN1(asn1.SEQUENCE) && rest.Empty() // crypto/x509 passes over what follows
 	parsed, err := x509.ParsePKCS8PrivateKey(secret)
-	if err != nil {
+	if err != nil || !alone {
 		return nil, nil, fmt.Errorf("the secret of a key of type %s is no PKCS #8 private key", t)
 	}
 	switch priv := parsed.(type) {

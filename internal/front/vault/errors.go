@@ -1,0 +1,88 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/claviger/claviger/internal/fault"
+)
+
+// kinds says how each kind of fault is answered: the status, and the text where
+// the fault has none.
+var kinds = [...]struct {
+	status int
+	text   string
+}{
+	fault.Internal:    {http.StatusInternalServerError, "internal error"},
+	fault.Invalid:     {http.StatusBadRequest, "the request is not valid"},
+	fault.Denied:      {http.StatusForbidden, "permission denied"},
+	fault.NotFound:    {http.StatusNotFound, ""}, // no text: the route is there, the object is not
+	fault.Unsupported: {http.StatusMethodNotAllowed, "unsupported operation"},
+	fault.TooLarge:    {http.StatusRequestEntityTooLarge, "the body is too large"},
+	fault.MediaType:   {http.StatusUnsupportedMediaType, "the Content-Type is not understood"},
+	fault.Conflict:    {http.StatusBadRequest, "the thing exists already or was changed meanwhile"},
+	// 429 would make clients try again, but what is used up stays used up.
+	fault.Exhausted:     {http.StatusBadRequest, "a limit of use is reached"},
+	fault.Sealed:        {http.StatusServiceUnavailable, "Vault is sealed"},
+	fault.Uninitialized: {http.StatusServiceUnavailable, "Vault is not initialized"},
+	fault.Unavailable:   {http.StatusServiceUnavailable, "the service does not answer; try again"},
+	fault.Uncertain:     {http.StatusInternalServerError, "whether the operation took effect is unknown"},
+}
+
+// refuse answers a failed request.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	kind := fault.KindOf(err)
+	if int(kind) >= len(kinds) {
+		kind = fault.Internal
+	}
+	h.log(r, kind, err)
+	status := kinds[kind].status
+	if errors.Is(err, errSlow) {
+		status = http.StatusRequestTimeout
+	}
+	body := appendErrors(nil, messages(kind, err))
+	if err := write(w, status, jsonText, body); err != nil {
+		h.Logger.Debug("answer not delivered", "path", r.URL.Path, "error", err)
+	}
+}
+
+// log records what went wrong on our side; the causes of wrong requests are the
+// callers' matter.
+func (h *handler) log(r *http.Request, kind fault.Kind, err error) {
+	switch kind {
+	case fault.Internal, fault.Uncertain, fault.Unavailable:
+		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+			h.Logger.Info("request ended by the caller", "method", r.Method, "path", r.URL.Path, "error", err)
+			return
+		}
+		h.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "kind", kind.String(), "error", err)
+	}
+}
+
+// messages returns what the caller reads: the message, and what to do next.
+func messages(kind fault.Kind, err error) []string {
+	text, hint := kinds[kind].text, ""
+	if e, ok := errors.AsType[*fault.Error](err); ok && kind != fault.Internal {
+		text, hint = cmp.Or(e.Msg, text), e.Hint
+	}
+	var list []string
+	for _, t := range []string{text, hint} {
+		if t != "" {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+func appendErrors(b []byte, list []string) []byte {
+	b = append(b, `{"errors":[`...)
+	for i, text := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, text)
+	}
+	return append(b, "]}\n"...)
+}

@@ -1,0 +1,24 @@
+// Package guard is the one door to the work. Every call of every front passes
+// Handle: the guard finds the operation in the table, identifies the caller by
+// its client token, asks the policies, records the intent in the audit log,
+// performs the operation, and records the outcome.
+//
+// Promises:
+//   - No operation without a record: if the intent cannot be recorded the
+//     operation is not performed; if the outcome cannot be recorded the answer is
+//     withheld. Operations marked op.AuditNone read public state only.
+//   - The text of a client token is kept nowhere. Records stand under
+//     HMAC-SHA-256 of it with a random key that is itself a sealed record.
+//   - What a policy does not allow is refused, and refusals are recorded. A policy
+//     that holds a rule which the guard does not enforce is not accepted at all.
+//   - A revoked, expired or used-up client token opens nothing from the moment its
+//     revocation is acknowledged, nor do its descendants.
+//   - A panic in a service costs that call only.
+//
+// The guard trusts the wiring (it registers the operations and hands over the
+// recorder), the services' declarations of their own operations, and the store's
+// sealed records. It does not trust callers, fronts' paths, or policy texts.
+//
+// One guard serves one store: it keeps client tokens, policies and mounts in
+// memory and is told of changes only by its own operations.
+package guard

@@ -1,0 +1,175 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// Options are what a guard needs. All are required but Logger, Observe and Now.
+type Options struct {
+	Store *store.Sealed
+	// Recorder returns the open audit log, nil while there is none.
+	Recorder func() Recorder
+	// State tells how the server is; it is asked at every call.
+	State  func() (initialized, sealed bool)
+	Logger *slog.Logger
+	// Observe is told of every call: the operation's name, "" if the path led to
+	// none; the kind of its error unless ok; how long it took.
+	Observe func(operation string, kind fault.Kind, ok bool, d time.Duration)
+	Now     func() time.Time
+}
+
+// Guard is the door. Make it with New, Register all operations, then Handle.
+type Guard struct {
+	store    *store.Sealed
+	recorder func() Recorder
+	state    func() (initialized, sealed bool)
+	log      *slog.Logger
+	observe  func(string, fault.Kind, bool, time.Duration)
+	now      func() time.Time
+
+	table  *table
+	fixed  mountTable // what is routed while nothing is loaded
+	loadMu sync.Mutex
+	loaded atomic.Pointer[loaded]
+}
+
+// loaded is what the guard knows while the server is unsealed.
+type loaded struct {
+	tokens   *tokens
+	policies *policies
+	mounts   *mounts
+}
+
+var _ Door = (*Guard)(nil)
+
+// New makes a guard without operations.
+func New(o Options) (*Guard, error) {
+	if o.Store == nil || o.Recorder == nil || o.State == nil {
+		return nil, errors.New("a guard needs a store, a recorder and the seal's state")
+	}
+	g := &Guard{store: o.Store, recorder: o.Recorder, state: o.State, log: o.Logger, observe: o.Observe, now: o.Now,
+		table: newTable(), fixed: builtin()}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.observe == nil {
+		g.observe = func(string, fault.Kind, bool, time.Duration) {}
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	return g, nil
+}
+
+// Register adds operations to the table, the guard's own (Operations) as those
+// of the services. It refuses a name or a pattern and verb that is taken. It must
+// be done before the first Handle.
+func (g *Guard) Register(ops ...*op.Operation) error {
+	for _, o := range ops {
+		if err := g.table.add(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Table returns all operations in the order of mount, path and verb.
+func (g *Guard) Table() []*op.Operation { return g.table.ops }
+
+// Load reads client token salt, policies and mounts. Call it when the storage
+// key is known. On a store that Genesis' changes are not yet in, it does nothing:
+// the first call of an operation tries again.
+func (g *Guard) Load(ctx context.Context) error {
+	g.loadMu.Lock()
+	defer g.loadMu.Unlock()
+	return g.load(ctx)
+}
+
+func (g *Guard) load(ctx context.Context) error {
+	var s saltRecord
+	_, err := g.store.Get(ctx, tableGuard, keySalt, &s)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the salt of client tokens: %w", err)
+	}
+	if len(s.Salt) != saltSize {
+		return fmt.Errorf("the salt of client tokens has %d bytes, not %d", len(s.Salt), saltSize)
+	}
+	p, err := loadPolicies(ctx, g.store)
+	if err != nil {
+		return err
+	}
+	m, err := loadMounts(ctx, g.store)
+	if err != nil {
+		return err
+	}
+	before := g.loaded.Swap(&loaded{newTokens(g.store, g.now, s.Salt), p, m})
+	if before != nil {
+		before.tokens.close()
+	}
+	return nil
+}
+
+// Reset forgets everything that came from the store. Call it when the server is
+// sealed.
+func (g *Guard) Reset() {
+	g.loadMu.Lock()
+	defer g.loadMu.Unlock()
+	if before := g.loaded.Swap(nil); before != nil {
+		before.tokens.close()
+	}
+}
+
+// current returns what is loaded, loading it if it is not; nil if there is
+// nothing to load.
+func (g *Guard) current(ctx context.Context) (*loaded, error) {
+	if l := g.loaded.Load(); l != nil {
+		return l, nil
+	}
+	g.loadMu.Lock()
+	defer g.loadMu.Unlock()
+	if l := g.loaded.Load(); l != nil {
+		return l, nil
+	}
+	if _, sealed := g.state(); sealed {
+		return nil, nil
+	}
+	if err := g.load(ctx); err != nil {
+		return nil, err
+	}
+	return g.loaded.Load(), nil
+}
+
+// Tidy removes the client tokens that expired unused since. The wiring calls it
+// now and then; expired tokens are refused without it as well.
+func (g *Guard) Tidy(ctx context.Context) (removed int, err error) {
+	l := g.loaded.Load()
+	if l == nil {
+		return 0, nil
+	}
+	return l.tokens.tidy(ctx)
+}
+
+// Operations returns the guard's own operations: client tokens, policies, mounts,
+// capabilities.
+func (g *Guard) Operations() []*op.Operation {
+	var all []*op.Operation
+	for _, ops := range [][]*op.Operation{
+		g.tokenOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
+	} {
+		all = append(all, ops...)
+	}
+	return all
+}

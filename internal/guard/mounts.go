@@ -1,0 +1,133 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/store"
+)
+
+const (
+	tableMounts = "mounts" // by path with its trailing slash
+
+	defaultTTL api.Seconds = 32 * 24 * 3600
+	maxTTL     api.Seconds = 32 * 24 * 3600
+)
+
+// mountRecord is a mounted engine.
+type mountRecord struct {
+	Path        string `json:"-"` // the record's key
+	Kind        string `json:"type"`
+	Description string `json:"description,omitempty"`
+	Accessor    string `json:"accessor"`
+	UUID        string `json:"uuid"`
+	Created     int64  `json:"created"` // Unix seconds
+}
+
+func newMount(path, kind, description string, now time.Time) *mountRecord {
+	return &mountRecord{Path: path, Kind: kind, Description: description,
+		Accessor: kind + "_" + strings.ToLower(newText(""))[:8], UUID: uuid.NewString(), Created: now.Unix()}
+}
+
+// wire is the mount as answers show it.
+func (m *mountRecord) wire() api.Mount {
+	kind := m.Kind
+	switch kind {
+	case kindSys:
+		kind = "system"
+	case kindToken:
+		kind = "token"
+	}
+	return api.Mount{Type: kind, Description: m.Description, Accessor: m.Accessor, UUID: m.UUID,
+		Config: api.MountConfig{DefaultLeaseTTL: defaultTTL, MaxLeaseTTL: maxTTL}, Options: map[string]string{}}
+}
+
+// builtin are the mounts that are always there, even while sealed.
+func builtin() mountTable {
+	return mountTable{
+		"sys/": {Path: "sys/", Kind: kindSys, Description: "control, policies and mounts",
+			Accessor: "system_builtin", UUID: uuid.NewSHA1(uuid.Nil, []byte("claviger sys/")).String()},
+		"auth/token/": {Path: "auth/token/", Kind: kindToken, Description: "client tokens",
+			Accessor: "auth_token_builtin", UUID: uuid.NewSHA1(uuid.Nil, []byte("claviger auth/token/")).String()},
+	}
+}
+
+// mounts keeps the mounts: records in the store, and all of them in memory.
+type mounts struct {
+	store *store.Sealed
+	write sync.Mutex // held by changes
+	table atomic.Pointer[mountTable]
+}
+
+func loadMounts(ctx context.Context, s *store.Sealed) (*mounts, error) {
+	table := builtin()
+	items, err := s.List(ctx, tableMounts, "", "", 0)
+	if err != nil {
+		return nil, fmt.Errorf("reading the mounts: %w", err)
+	}
+	for _, item := range items {
+		m := &mountRecord{Path: item.Key}
+		if err := item.Decode(m); err != nil {
+			return nil, fmt.Errorf("reading the mount %q: %w", item.Key, err)
+		}
+		table[m.Path] = m
+	}
+	ms := &mounts{store: s}
+	ms.table.Store(&table)
+	return ms, nil
+}
+
+// create mounts an engine. No mount may lie inside another.
+func (ms *mounts) create(ctx context.Context, m *mountRecord) error {
+	ms.write.Lock()
+	defer ms.write.Unlock()
+	table := *ms.table.Load()
+	for path := range table {
+		if strings.HasPrefix(m.Path, path) || strings.HasPrefix(path, m.Path) {
+			return fault.New(fault.Invalid, "path is already in use at %s", path)
+		}
+	}
+	change, err := ms.store.Put(tableMounts, m.Path, 0, m)
+	if err != nil {
+		return storeFault(err, "mounting at %s", m.Path)
+	}
+	if err := ms.store.Apply(ctx, change); err != nil {
+		return storeFault(err, "mounting at %s", m.Path)
+	}
+	next := maps.Clone(table)
+	next[m.Path] = m
+	ms.table.Store(&next)
+	return nil
+}
+
+// mountPath checks the path of a new mount and returns it with its slash.
+func mountPath(path string) (string, error) {
+	path = strings.Trim(path, "/") + "/"
+	if len(path) > maxMountPath {
+		return "", fault.New(fault.Invalid, "the path of a mount has at most %d bytes", maxMountPath-1)
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(path, "/"), "/") {
+		if segment == "" || segment[0] == '.' || strings.ContainsFunc(segment, notInMountPath) {
+			return "", fault.New(fault.Invalid,
+				"path %q: a mount's path is made of segments of a-z, A-Z, 0-9 and - _ . that do not begin with a dot", path)
+		}
+	}
+	switch first, _, _ := strings.Cut(path, "/"); first {
+	case "sys", "auth", "audit", "cubbyhole", "identity":
+		return "", fault.New(fault.Invalid, "path %q: mounts below %s/ are reserved", path, first)
+	}
+	return path, nil
+}
+
+func notInMountPath(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r)
+}

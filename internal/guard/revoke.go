@@ -1,0 +1,128 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+const (
+	// revokeBatch bounds the tokens that one transaction deletes.
+	revokeBatch = 1000
+	tidyPage    = 500
+)
+
+// revoke deletes a token and all its descendants. Up to revokeBatch tokens go in
+// one transaction; of more the youngest go first, so that a tree whose revocation
+// was interrupted still hangs together and can be revoked again.
+// A token that does not exist is revoked already.
+func (t *tokens) revoke(ctx context.Context, id string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.salt == nil {
+		return store.ErrSealed
+	}
+	ids, err := t.tree(ctx, id)
+	if err != nil {
+		return fmt.Errorf("looking for a client token's descendants: %w", err)
+	}
+	for len(ids) > 0 {
+		first := max(len(ids)-revokeBatch, 0)
+		if err := t.remove(ctx, ids[first:]); err != nil {
+			return fmt.Errorf("revoking client tokens: %w", err)
+		}
+		ids = ids[:first]
+	}
+	return nil
+}
+
+// tree returns a token and its descendants, parents before children.
+func (t *tokens) tree(ctx context.Context, id string) ([]string, error) {
+	ids := []string{id}
+	for i := 0; i < len(ids); i++ {
+		prefix := ids[i] + "/"
+		links, err := t.store.List(ctx, tableChildren, prefix, "", 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, link := range links {
+			ids = append(ids, strings.TrimPrefix(link.Key, prefix))
+		}
+	}
+	return ids, nil
+}
+
+// remove deletes tokens with what leads to them, in one transaction, and then
+// from memory.
+func (t *tokens) remove(ctx context.Context, ids []string) error {
+	var changes []store.Change
+	for _, id := range ids {
+		var r tokenRecord
+		version, err := t.store.Get(ctx, tableTokens, id, &r)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		changes = append(changes,
+			t.store.Remove(tableTokens, id, version),
+			t.store.Remove(tableAccessors, hashed(t.salt, r.Accessor), 1))
+		if r.Parent != "" {
+			changes = append(changes, t.store.Remove(tableChildren, r.Parent+"/"+id, 1))
+		}
+	}
+	if len(changes) > 0 {
+		if err := t.store.Apply(ctx, changes...); err != nil {
+			return err
+		}
+	}
+	t.forget(ids)
+	return nil
+}
+
+// forget drops tokens from memory; calls that hold one see that it is gone. The
+// map by text goes whole: it is filled again at the price of a look-up each.
+func (t *tokens) forget(ids []string) {
+	t.cacheMu.Lock()
+	defer t.cacheMu.Unlock()
+	for _, id := range ids {
+		if e := t.byID[id]; e != nil {
+			e.gone.Store(true)
+			delete(t.byID, id)
+		}
+	}
+	clear(t.byText)
+}
+
+// tidy revokes the expired tokens that nobody used any more. It returns how many
+// trees it removed.
+func (t *tokens) tidy(ctx context.Context) (removed int, err error) {
+	after := ""
+	for {
+		page, err := t.store.List(ctx, tableTokens, "", after, tidyPage)
+		if err != nil {
+			return removed, err
+		}
+		for _, item := range page {
+			var r tokenRecord
+			if err := item.Decode(&r); err != nil {
+				return removed, fmt.Errorf("client token record: %w", err)
+			}
+			if r.Expires == 0 || r.Expires > t.now().Unix() {
+				continue
+			}
+			if err := t.revoke(ctx, item.Key); err != nil {
+				return removed, err
+			}
+			removed++
+		}
+		if len(page) < tidyPage {
+			return removed, nil
+		}
+		after = page[len(page)-1].Key
+	}
+}

@@ -1,0 +1,238 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/store"
+)
+
+const (
+	maxTokenPolicies = 256
+	maxMetaEntries   = 64
+	maxMetaSize      = 512 // bytes, of a key or a value
+	maxDisplayName   = 128
+	minChosenText    = 4
+	maxDuration      = api.Seconds(100 * 365 * 24 * 3600)
+)
+
+func (g *Guard) createToken(ctx context.Context, _ *op.Call, req *api.CreateToken) (*api.Auth, error) {
+	return g.newToken(ctx, req, req.NoParent)
+}
+
+func (g *Guard) createOrphan(ctx context.Context, _ *op.Call, req *api.CreateToken) (*api.Auth, error) {
+	return g.newToken(ctx, req, true)
+}
+
+func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool) (*api.Auth, error) {
+	c, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	maker := tokenMaker{call: c, req: req, parent: &c.entry.state.Load().tokenRecord, orphan: orphan,
+		sudo: c.loaded.policies.of(c.entry).allowed(c.path)&capSudo != 0}
+	r, err := maker.record()
+	if err != nil {
+		return nil, err
+	}
+	text := req.ID
+	if text == "" {
+		text = newText(textPrefix)
+	}
+	parent := c.entry
+	if orphan {
+		parent = nil
+	}
+	switch err := c.loaded.tokens.create(ctx, text, r, parent); {
+	case errors.Is(err, errEnded):
+		return nil, fault.New(fault.Denied, msgDenied)
+	case errors.Is(err, store.ErrConflict):
+		return nil, fault.New(fault.Invalid, "cannot create a token with a duplicate ID")
+	case err != nil:
+		return nil, storeFault(err, "making a client token")
+	}
+	return auth(r, text, c.op.Time), nil
+}
+
+// tokenMaker makes the record of a new token from what its maker may give.
+type tokenMaker struct {
+	*call
+	req    *api.CreateToken
+	parent *tokenRecord
+	orphan bool
+	sudo   bool // the caller has sudo on the path, or is root
+}
+
+func (m *tokenMaker) record() (*tokenRecord, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	r := &tokenRecord{
+		Accessor: newText(""), DisplayName: displayName(m.req.DisplayName), Path: m.path, Meta: maps.Clone(m.req.Meta),
+		Created: m.op.Time.Unix(), Period: int64(m.req.Period), ExplicitMaxTTL: int64(m.req.ExplicitMaxTTL),
+		Limited: m.req.NumUses > 0, UsesLeft: m.req.NumUses,
+	}
+	var err error
+	if r.Policies, err = m.policies(); err != nil {
+		return nil, err
+	}
+	return r, m.times(r)
+}
+
+// check refuses what does not depend on policies and times.
+func (m *tokenMaker) check() error {
+	q := m.req
+	invalid := func(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
+	switch {
+	case m.parent.Limited:
+		return invalid("restricted use token cannot generate child tokens")
+	case q.Type != "" && q.Type != "service":
+		return invalid("token type %.40q is not supported: leave it out or use \"service\"", q.Type)
+	case q.NumUses < 0:
+		return invalid("number of uses cannot be negative")
+	case m.orphan && !m.sudo:
+		return invalid("root or sudo privileges required to create orphan token")
+	case !m.orphan && m.parent.Depth >= maxTokenDepth:
+		return invalid("the token would be more than %d generations below an orphan token", maxTokenDepth)
+	case q.Period != 0 && !m.sudo:
+		return invalid("root or sudo privileges required to create periodic token")
+	case q.ID != "" && !m.sudo:
+		return invalid("root or sudo privileges required to specify token id")
+	case len(q.DisplayName) > maxDisplayName:
+		return invalid("display_name has more than %d bytes", maxDisplayName)
+	case len(q.Meta) > maxMetaEntries:
+		return invalid("meta has more than %d entries", maxMetaEntries)
+	}
+	for name, d := range map[string]api.Seconds{"ttl": q.TTL, "explicit_max_ttl": q.ExplicitMaxTTL, "period": q.Period} {
+		if d < 0 || d > maxDuration {
+			return invalid("%s: 0 to %d seconds", name, maxDuration)
+		}
+	}
+	for k, v := range q.Meta {
+		if len(k) > maxMetaSize || len(v) > maxMetaSize {
+			return invalid("meta: keys and values have at most %d bytes", maxMetaSize)
+		}
+	}
+	if q.ID != "" {
+		return checkChosenText(q.ID)
+	}
+	return nil
+}
+
+// checkChosenText checks a token text that a person chose.
+func checkChosenText(id string) error {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	switch {
+	case strings.HasPrefix(id, textPrefix):
+		return fault.New(fault.Invalid, "custom token ID cannot have the 's.' prefix")
+	case len(id) < minChosenText || len(id) > maxTokenText || strings.ContainsFunc(id, odd):
+		return fault.New(fault.Invalid, "a token ID has %d to %d visible ASCII characters", minChosenText, maxTokenText)
+	}
+	return nil
+}
+
+// policies returns the new token's policies: never more than its parent's,
+// unless the caller has sudo; root only from root.
+func (m *tokenMaker) policies() ([]string, error) {
+	wanted := m.req.Policies
+	if len(wanted) == 0 {
+		wanted = m.parent.Policies
+	}
+	if len(wanted) > maxTokenPolicies {
+		return nil, fault.New(fault.Invalid, "a token has at most %d policies", maxTokenPolicies)
+	}
+	var names []string
+	for _, w := range wanted {
+		name, err := policyName(w)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	root := m.parent.isRoot()
+	if slices.Contains(names, policyRoot) {
+		if !root {
+			return nil, fault.New(fault.Invalid, "root tokens may not be created without parent token being root")
+		}
+		return []string{policyRoot}, nil
+	}
+	if !root && !m.sudo {
+		for _, name := range names {
+			if name != policyDefault && !slices.Contains(m.parent.Policies, name) {
+				return nil, fault.New(fault.Invalid, "child policies must be subset of parent")
+			}
+		}
+	}
+	return m.withDefault(names), nil
+}
+
+// withDefault adds the policy default, unless it is not wanted or the parent,
+// which can't give more than it has, lacks it.
+func (m *tokenMaker) withDefault(names []string) []string {
+	names = slices.DeleteFunc(names, func(n string) bool { return n == policyDefault })
+	lacking := !m.sudo && !slices.Contains(m.parent.Policies, policyDefault)
+	if !m.req.NoDefaultPolicy && !lacking {
+		names = append(names, policyDefault)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// times sets when the token ends and whether it may be renewed.
+func (m *tokenMaker) times(r *tokenRecord) error {
+	now := m.op.Time
+	ttl := m.req.TTL
+	if r.isRoot() {
+		if ttl == 0 && r.Period == 0 && r.ExplicitMaxTTL == 0 {
+			if m.parent.Expires != 0 {
+				return fault.New(fault.Invalid, "expiring root tokens cannot create non-expiring root tokens")
+			}
+			return nil
+		}
+	}
+	if r.Period != 0 {
+		ttl = api.Seconds(r.Period)
+	}
+	if ttl == 0 {
+		ttl = defaultTTL
+	}
+	limit := maxTTL
+	if r.Period != 0 {
+		limit = maxDuration
+	}
+	if r.ExplicitMaxTTL != 0 {
+		limit = min(limit, api.Seconds(r.ExplicitMaxTTL))
+	}
+	if ttl > limit {
+		if m.req.TTL != 0 || r.Period != 0 {
+			m.op.Warn("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly",
+				ttl.Duration(), limit.Duration())
+		}
+		ttl = limit
+	}
+	r.TTL = int64(ttl)
+	r.Expires = now.Unix() + int64(ttl)
+	r.Renewable = m.req.Renewable == nil || *m.req.Renewable
+	return nil
+}
+
+// displayName is the name as the audit log shows it: it begins with "token", and
+// has only letters, digits and dashes.
+func displayName(name string) string {
+	if name == "" {
+		return "token"
+	}
+	plain := strings.Map(func(r rune) rune {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') {
+			return '-'
+		}
+		return r
+	}, name)
+	return strings.TrimSuffix("token-"+plain, "-")
+}

@@ -1,0 +1,229 @@
+package keys
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/token"
+)
+
+const (
+	defaultType = token.AES256
+	maxNameLen  = 255 // bytes
+	minHMACSize = 32  // bytes
+	maxHMACSize = 512 // bytes
+
+	softwareHMACSize = 32      // bytes, default with protection software
+	hsmHMACSize      = macSize // bytes, default in an HSM: fits every SHA-2 there
+)
+
+// maxTries bounds how often a change is tried again after others changed the
+// same record. Each failure means that one of them succeeded.
+const maxTries = 100
+
+const (
+	msgNoDerived   = "derived keys are not supported in this release"
+	hintProtection = "keys are made in the HSM token or the software engine and stay there; use them through encrypt, decrypt, sign, hmac, and rewrap or datakey to hand data over"
+)
+
+func (s *Service) createExists(ctx context.Context, c *op.Call, r *api.CreateKey) (bool, error) {
+	return s.exists(ctx, keyName{c.Mount, r.Name})
+}
+
+func (s *Service) exists(ctx context.Context, n keyName) (bool, error) {
+	_, err := s.key(ctx, n)
+	if errors.Is(err, errNoKey) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (s *Service) createKey(ctx context.Context, c *op.Call, r *api.CreateKey) (*api.Key, error) {
+	n := keyName{c.Mount, r.Name}
+	p, err := s.planKey(n, r)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.key(ctx, n)
+	existed := err == nil
+	if errors.Is(err, errNoKey) {
+		k, existed, err = s.create(ctx, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if existed {
+		warnExists(c, k, r)
+	}
+	return s.describe(ctx, k)
+}
+
+// warnExists says that nothing was changed, and where the key differs from
+// what was asked for.
+func warnExists(c *op.Call, k *key, r *api.CreateKey) {
+	c.Warn("key %s already existed", k.name.name)
+	if r.Type != "" && r.Type != k.meta.Type.String() {
+		c.Warn("its type is %s, not %s", k.meta.Type, r.Type)
+	}
+	if r.Protection != "" && r.Protection != k.meta.Protection {
+		c.Warn("its protection is %s, not %s", k.meta.Protection, r.Protection)
+	}
+}
+
+// planKey checks a request and decides what to make.
+func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
+	switch {
+	case !validName(r.Name):
+		return plan{}, invalid("%q is no name for a key: use letters, digits, '_', '-' and '.', at most %d, with a letter, digit or '_' at both ends", r.Name, maxNameLen)
+	case r.ConvergentEncryption:
+		return plan{}, invalid("convergent encryption is not supported in this release")
+	case r.Derived:
+		return plan{}, invalid(msgNoDerived)
+	case r.Exportable:
+		return plan{}, refuseExport("exportable")
+	case r.AllowPlaintextBackup:
+		return plan{}, refuseExport("allow_plaintext_backup")
+	}
+	if err := checkAutoRotate(r.AutoRotatePeriod); err != nil {
+		return plan{}, err
+	}
+	t := defaultType
+	if r.Type != "" {
+		var err error
+		if t, err = token.ParseType(r.Type); err != nil {
+			return plan{}, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
+		}
+	}
+	return s.planType(n, t, r)
+}
+
+func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, error) {
+	tok, err := s.token.Get()
+	if err != nil {
+		return plan{}, tokenFault(err, "make a key")
+	}
+	protection, err := chooseProtection(tok.Info(), t, r.Protection)
+	if err != nil {
+		return plan{}, err
+	}
+	size, err := hmacSize(t, protection, r.KeySize)
+	if err != nil {
+		return plan{}, err
+	}
+	return plan{name: n, typ: t, size: size, protection: protection, fallback: r.Protection == ""}, nil
+}
+
+func refuseExport(field string) error {
+	return invalid("%s=true is refused: %s", field, msgNotExportable).WithHint(hintProtection)
+}
+
+func checkAutoRotate(period api.Seconds) error {
+	switch {
+	case period < 0:
+		return invalid("auto_rotate_period is negative; it is 0, for no automatic rotation")
+	case period > 0:
+		return invalid("automatic rotation is not supported in this release; leave auto_rotate_period 0 and call keys/:name/rotate")
+	}
+	return nil
+}
+
+func hmacSize(t token.Type, protection api.Protection, asked int) (int, error) {
+	switch {
+	case t != token.HMAC && asked != 0:
+		return 0, invalid("key_size is for type hmac only; the size of %s is given by its name", t)
+	case t != token.HMAC:
+		return 0, nil
+	case asked == 0 && protection == api.ProtectionSoftware:
+		return softwareHMACSize, nil
+	case asked == 0:
+		return hsmHMACSize, nil
+	case asked < minHMACSize || asked > maxHMACSize:
+		return 0, invalid("key_size of %d bytes: it must be from %d to %d", asked, minHMACSize, maxHMACSize)
+	}
+	return asked, nil
+}
+
+// validName keeps names to what fits a path segment and Vault's own rule.
+func validName(name string) bool {
+	for i, c := range []byte(name) {
+		word := c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		inner := (c == '-' || c == '.') && i > 0 && i < len(name)-1
+		if !word && !inner {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxNameLen
+}
+
+func typeNames() string {
+	text := ""
+	for i, t := range token.Types() {
+		if i > 0 {
+			text += ", "
+		}
+		text += t.String()
+	}
+	return text
+}
+
+// create makes a key with its first version, or returns the one that someone
+// else made meanwhile.
+func (s *Service) create(ctx context.Context, p plan) (k *key, existed bool, err error) {
+	m, err := s.makeMaterial(ctx, p)
+	if err != nil {
+		return nil, false, s.logged(err, p.name)
+	}
+	e := s.cache.lock(p.name)
+	k, err = s.load(ctx, p.name, e)
+	if errors.Is(err, errNoKey) {
+		k, err = s.commitNew(ctx, p, m, e)
+		if errors.Is(err, store.ErrConflict) {
+			k, err = s.load(ctx, p.name, e)
+			existed = err == nil
+		}
+	} else {
+		existed = err == nil
+	}
+	s.cache.unlock(p.name, e)
+	if existed || err != nil {
+		s.discard(ctx, m)
+	}
+	return k, existed, s.logged(storeFault(err, "store the key"), p.name)
+}
+
+func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) (*key, error) {
+	id := newID()
+	now := s.now().UTC()
+	meta := keyRecord{
+		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
+		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
+	}
+	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)
+	if err != nil {
+		return nil, err
+	}
+	changes, record, err := s.settle(p.name, meta.ID, 1, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.Apply(ctx, append(changes, put)...); err != nil {
+		return nil, err
+	}
+	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, record)}}
+	e.key.Store(k)
+	return k, nil
+}
+
+// filledSlot opens a version that is in the store already. If that fails, the
+// slot stays empty and the first use of the version tries again and reports.
+func (s *Service) filledSlot(n keyName, r versionRecord) *slot {
+	sl := new(slot)
+	if v, err := s.openVersion(n, r); err == nil {
+		sl.version.Store(v)
+	}
+	return sl
+}

@@ -1,0 +1,229 @@
+package keys
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/token"
+)
+
+// key is a loaded key. It never changes: a change makes another one, which
+// shares the slots of the versions.
+type key struct {
+	name  keyName
+	meta  keyRecord
+	rec   int64   // version of the record that meta was read from
+	slots []*slot // of version 1, 2, …
+}
+
+// slot takes one version of a key when it is first needed.
+type slot struct {
+	mu      sync.Mutex // held while loading
+	version atomic.Pointer[version]
+}
+
+// version is a key version that is ready for use.
+type version struct {
+	number  int
+	prefix  string // of everything it makes: "vault:v1:"
+	created time.Time
+	main    token.Key
+	mac     token.Key // nil where the HSM token holds no HMAC keys
+	pkix    []byte    // nil for symmetric keys
+	public  crypto.PublicKey
+	seals   *counter // nil where seals need no count
+}
+
+// with returns a copy of k under another record, one version later.
+func (k *key) with(meta keyRecord) *key {
+	return &key{name: k.name, meta: meta, rec: k.rec + 1, slots: slices.Clip(k.slots)}
+}
+
+// oldest is the lowest version that still decrypts and verifies.
+func (k *key) oldest() int { return max(k.meta.MinDecryption, k.meta.MinAvailable, 1) }
+
+// forNew returns the version that a request for asked (0: the newest) uses to
+// make something new; doing is "encryption", "signing" or "HMAC".
+func (k *key) forNew(asked int, doing string) (int, error) {
+	switch {
+	case asked == 0:
+		return k.meta.Latest, nil
+	case asked < 0:
+		return 0, invalid("requested version for %s is negative", doing)
+	case asked > k.meta.Latest:
+		return 0, invalid("requested version for %s is higher than the latest key version", doing)
+	case asked < max(k.meta.MinEncryption, k.oldest()):
+		return 0, invalid("requested version for %s is less than the minimum encryption key version", doing)
+	}
+	return asked, nil
+}
+
+// forOld checks the version that a ciphertext, signature or HMAC names; what
+// is the word for it.
+func (k *key) forOld(v int, what string) error {
+	switch {
+	case v > k.meta.Latest:
+		return invalid("invalid %s: version is too new", what)
+	case v < k.oldest():
+		return invalid(msgTooOld)
+	}
+	return nil
+}
+
+// find returns a key, or a fault with the text missing if there is none.
+func (s *Service) find(ctx context.Context, mount, name, missing string) (*key, error) {
+	k, err := s.key(ctx, keyName{mount, name})
+	return k, orMissing(err, missing)
+}
+
+// key returns a loaded key, or errNoKey.
+func (s *Service) key(ctx context.Context, n keyName) (*key, error) {
+	if _, err := s.token.Get(); err != nil {
+		return nil, tokenFault(err, "use the key")
+	}
+	if k := s.cache.get(n); k != nil {
+		return k, nil
+	}
+	e := s.cache.lock(n)
+	defer s.cache.unlock(n, e)
+	return s.load(ctx, n, e)
+}
+
+// load fills a locked entry.
+func (s *Service) load(ctx context.Context, n keyName, e *entry) (*key, error) {
+	if k := e.key.Load(); k != nil {
+		return k, nil
+	}
+	k := &key{name: n}
+	rec, err := s.store.Get(ctx, tableKeys, n.record(), &k.meta)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, errNoKey
+	}
+	if err == nil {
+		err = checkKey(&k.meta)
+	}
+	if err != nil {
+		return nil, s.logged(storeFault(err, "read the key"), n)
+	}
+	k.rec = rec
+	k.slots = make([]*slot, k.meta.Latest)
+	for i := range k.slots {
+		k.slots[i] = new(slot)
+	}
+	e.key.Store(k)
+	return k, nil
+}
+
+func checkKey(r *keyRecord) error {
+	if err := checkFormat(r.Format); err != nil {
+		return err
+	}
+	if r.Latest < 1 || r.Latest > maxVersion || !r.Type.Valid() {
+		return fmt.Errorf("key with %d versions of type %v: %w", r.Latest, r.Type, store.ErrCorrupt)
+	}
+	return nil
+}
+
+// version returns version v of a key, 1 ≤ v ≤ latest, and loads it at first use.
+func (s *Service) version(ctx context.Context, k *key, v int) (*version, error) {
+	slot := k.slots[v-1]
+	if ver := slot.version.Load(); ver != nil {
+		return ver, nil
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if ver := slot.version.Load(); ver != nil {
+		return ver, nil
+	}
+	ver, err := s.readVersion(ctx, k, v)
+	if err != nil {
+		return nil, s.logged(err, k.name)
+	}
+	slot.version.Store(ver)
+	return ver, nil
+}
+
+func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, error) {
+	var r versionRecord
+	_, err := s.store.Get(ctx, tableVersions, k.name.version(v), &r)
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("version %d is missing: %w", v, store.ErrCorrupt)
+	}
+	if err == nil {
+		err = checkFormat(r.Format)
+	}
+	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != k.meta.Type) {
+		err = fmt.Errorf("version %d is a record of another key: %w", v, store.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, storeFault(err, "read the key version")
+	}
+	return s.openVersion(k.name, r)
+}
+
+// openVersion makes a version ready. It takes over r and wipes the secrets in it.
+func (s *Service) openVersion(n keyName, r versionRecord) (*version, error) {
+	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public}
+	main, err := s.openSecret(&r.Main)
+	if err != nil {
+		return nil, err
+	}
+	v.main = main
+	switch {
+	case r.Main.Type == token.HMAC:
+		v.mac = main
+	case r.MAC != nil:
+		if v.mac, err = s.openSecret(r.MAC); err != nil {
+			return nil, err
+		}
+	}
+	if v.pkix != nil {
+		if v.public, err = x509.ParsePKIXPublicKey(v.pkix); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "can't read the public key")
+		}
+	}
+	if r.Main.Type.NonceSize() == shortNonce {
+		v.seals = s.newCounter(n, r.KeyID, r.Number)
+	}
+	return v, nil
+}
+
+func (s *Service) openSecret(r *secretRecord) (token.Key, error) {
+	if r.Place == api.ProtectionSoftware {
+		k, err := s.software.Open(r.Type, r.Secret)
+		clear(r.Secret)
+		r.Secret = nil
+		return k, tokenFault(err, "open the key")
+	}
+	stored, err := r.stored()
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "can't read the key")
+	}
+	t, err := s.token.Get()
+	if err != nil {
+		return nil, tokenFault(err, "open the key")
+	}
+	k, err := t.Key(stored)
+	return k, tokenFault(err, "open the key")
+}
+
+// logged writes a failure that is ours to the log, since callers see no cause.
+func (s *Service) logged(err error, n keyName) error {
+	if err != nil && fault.KindOf(err) == fault.Internal {
+		s.log.Error("a named key can't be used", "mount", n.mount, "key", n.name, "error", err)
+	}
+	return err
+}
+
+func prefixOf(version int) string { return "vault:v" + strconv.Itoa(version) + ":" }

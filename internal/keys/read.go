@@ -1,0 +1,116 @@
+package keys
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/token"
+)
+
+func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Key, error) {
+	k, err := s.key(ctx, keyName{c.Mount, r.Name})
+	if errors.Is(err, errNoKey) {
+		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.describe(ctx, k)
+}
+
+// describe shows a key. Versions below the oldest usable one are left out.
+func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
+	out := &api.Key{
+		Name: k.name.name, Type: k.meta.Type.String(), Protection: k.meta.Protection,
+		LatestVersion: k.meta.Latest, MinAvailableVersion: k.meta.MinAvailable,
+		MinDecryptionVersion: k.meta.MinDecryption, MinEncryptionVersion: k.meta.MinEncryption,
+		DeletionAllowed:    k.meta.DeletionAllowed,
+		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
+		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
+		Keys: make(map[string]json.RawMessage),
+	}
+	for n := k.oldest(); n <= k.meta.Latest; n++ {
+		v, err := s.version(ctx, k, n)
+		if err != nil {
+			return nil, err
+		}
+		out.Keys[strconv.Itoa(n)] = describeVersion(k.meta.Type, v)
+	}
+	return out, nil
+}
+
+// describeVersion is the Unix time of its making for a symmetric key, and an
+// api.KeyVersion for an asymmetric one.
+func describeVersion(t token.Type, v *version) json.RawMessage {
+	if v.public == nil {
+		return strconv.AppendInt(nil, v.created.Unix(), 10)
+	}
+	text, err := json.Marshal(api.KeyVersion{
+		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano),
+	})
+	if err != nil {
+		panic(err) // a struct of strings
+	}
+	return text
+}
+
+// publicName is how Vault names the kind of a public key: "P-256", "rsa-2048".
+func publicName(t token.Type) string {
+	if t.Class() == token.ClassECDSA {
+		return "P-" + strconv.Itoa(t.Bits())
+	}
+	return t.String()
+}
+
+// publicText is the PEM form of a public key; for Ed25519 the base64 of its 32
+// bytes (RFC 8032 section 5.1.5), as Vault has it.
+func publicText(v *version) string {
+	if pub, ok := v.public.(ed25519.PublicKey); ok {
+		return base64.StdEncoding.EncodeToString(pub)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: v.pkix}))
+}
+
+func canEncrypt(t token.Type) bool {
+	return t.Class() == token.ClassAEAD || t.Class() == token.ClassRSA
+}
+
+func canSign(t token.Type) bool {
+	switch t.Class() {
+	case token.ClassEd25519, token.ClassECDSA, token.ClassRSA:
+		return true
+	}
+	return false
+}
+
+const listPage = 512
+
+func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.Keys, error) {
+	out := &api.Keys{Keys: []string{}}
+	after := ""
+	for {
+		page, err := s.store.List(ctx, tableKeys, c.Mount, after, listPage)
+		if err != nil {
+			return nil, storeFault(err, "list the keys")
+		}
+		for _, e := range page {
+			after = e.Key
+			if name := strings.TrimPrefix(e.Key, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
+				out.Keys = append(out.Keys, name)
+			}
+		}
+		if len(page) < listPage {
+			return out, nil
+		}
+	}
+}

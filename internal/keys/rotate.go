@@ -1,0 +1,51 @@
+package keys
+
+import (
+	"context"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// rotateKey adds a version. The secrets are made before the key is locked:
+// an RSA key takes seconds, and others want to use the key meanwhile.
+func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Key, error) {
+	k, err := s.find(ctx, c.Mount, r.Name, "key not found")
+	if err != nil {
+		return nil, err
+	}
+	id := k.meta.ID
+	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection})
+	if err != nil {
+		return nil, s.logged(err, k.name)
+	}
+	var record versionRecord
+	var added *slot
+	k, err = s.update(ctx, k.name, func(k *key) (next *key, changes []store.Change, err error) {
+		if k.meta.ID != id {
+			return nil, nil, invalid("key not found")
+		}
+		if k.meta.Latest >= maxVersion {
+			return nil, nil, invalid("the key has %d versions, the most that are possible", maxVersion)
+		}
+		meta := k.meta
+		meta.Latest++
+		changes, record, err = s.settle(k.name, meta.ID, meta.Latest, m)
+		if err != nil {
+			return nil, nil, storeFault(err, "store the key version")
+		}
+		next = k.with(meta)
+		added = new(slot)
+		next.slots = append(next.slots, added)
+		return next, changes, nil
+	})
+	if err != nil {
+		s.discard(ctx, m)
+		return nil, orMissing(err, "key not found")
+	}
+	if v, err := s.openVersion(k.name, record); err == nil {
+		added.version.CompareAndSwap(nil, v)
+	}
+	return s.describe(ctx, k)
+}
