@@ -6,6 +6,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -133,6 +134,23 @@ module = %q
 		s.Unseal(t, s.Shares[:max(o.Threshold, 1)]...)
 	}
 	return s
+}
+
+// Refused runs a server with a configuration that it must refuse, and returns
+// what it printed.
+func Refused(t testing.TB, config string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "claviger.toml")
+	if err := os.WriteFile(path, []byte(fmt.Sprintf("data_dir = %q\n%s", t.TempDir(), config)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, Binary(t), "server", "--config", path).CombinedOutput()
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("the server took the configuration:\n%s\n%s", config, out)
+	}
+	return string(out)
 }
 
 var listening = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
