@@ -82,7 +82,9 @@ func TestInitPGP(t *testing.T) {
 		texts = append(texts, base64.StdEncoding.EncodeToString(public))
 		prints = append(prints, fingerprint)
 	}
-	rsa, rsaPrint := g.key("rsa@example.org", "rsa3072", "default", "never")
+	_, rsaPrint := g.key("rsa@example.org", "rsa3072", "sign", "never")
+	g.run(nil, "--quick-add-key", strings.ToUpper(rsaPrint), "rsa3072", "encr", "never")
+	rsa := g.run(nil, "--export", "rsa@example.org")
 	texts[1], prints[1] = string(g.run(nil, "--armor", "--export", "rsa@example.org")), rsaPrint
 	texts[2] = base64.StdEncoding.EncodeToString(g.run(nil, "--armor", "--export", "third@example.org"))
 

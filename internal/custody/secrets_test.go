@@ -26,7 +26,7 @@ func TestSecretsStayIn(t *testing.T) {
 	shares := parseShares(t, r.Keys...)
 	altered := shares[0]
 	altered.Value = shares[1].Value
-	for _, share := range []string{r.Keys[0], r.Keys[0], altered.Hex(), r.Keys[1][1:], "0" + r.Keys[1][1:], vectorShares[0]} {
+	for _, share := range []string{r.Keys[0], r.Keys[0], altered.Hex(), r.Keys[1][1:], "1" + r.Keys[1][1:], vectorShares[0]} {
 		try(b.c.Unseal(t.Context(), share))
 	}
 	right := b.device.userPIN
