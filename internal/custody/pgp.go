@@ -96,10 +96,10 @@ func pgpReason(err error) string {
 		switch {
 		case sel.PrimaryKeyErr != nil:
 			err = sel.PrimaryKeyErr
-		case sel.EncSelectionErr != nil:
-			err = sel.EncSelectionErr
+		case sel.EncSelectionKeyId == nil:
+			return "it has no part that is meant for encryption and of an algorithm that is accepted"
 		default:
-			return "it has no part that is meant for encryption"
+			err = sel.EncSelectionErr
 		}
 	}
 	switch {

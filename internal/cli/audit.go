@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	cmd := a.group("audit", "Check audit logs", a.auditVerifyCommand())
+	cmd.Long = "The audit log is a chain of JSON lines whose head the HSM token signs now and then."
+	cmd.Example = "  claviger audit verify --public-key audit.pem audit.log"
+	return cmd
+}
+
+func (a *app) auditVerifyCommand() *cobra.Command {
+	var publicKey string
+	cmd := &cobra.Command{
+		Use:   "verify FILE…",
+		Short: "Check that nothing in an audit log was changed, dropped or reordered",
+		Long: `Check audit logs offline: files of one log in their order, oldest first. The
+first fault is shown with its line. The public key is that of the HSM token's
+audit key, kept where whoever can change the log can't change it.`,
+		Example: "  claviger audit verify --public-key audit.pem audit.log",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("%s takes FILE…, got none", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			return verifyAudit(args, publicKey, a.out)
+		},
+	}
+	cmd.Flags().StringVar(&publicKey, "public-key", "", "PEM file of the audit key's public half; without it signatures are not checked")
+	return cmd
+}
