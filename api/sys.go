@@ -96,6 +96,8 @@ type TokenStatus struct {
 	Transferable bool                 `json:"transferable_kek"`
 	KeyTypes     map[string]TokenHold `json:"key_types" audit:"-"`
 	Quirks       []string             `json:"quirks" audit:"-"`
+	// AuditPublicKey verifies the audit log's checkpoints: PEM of PKIX.
+	AuditPublicKey string `json:"audit_public_key" audit:"-"`
 }
 
 // TokenHold says how the HSM token holds a key type.

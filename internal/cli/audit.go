@@ -2,6 +2,8 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/claviger/claviger/internal/server"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -18,7 +20,8 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 		Short: "Check that nothing in an audit log was changed, dropped or reordered",
 		Long: `Check audit logs offline: files of one log in their order, oldest first. The
 first fault is shown with its line. The public key is that of the HSM token's
-audit key, kept where whoever can change the log can't change it.`,
+audit key (claviger hsm audit-key), kept where whoever can change the log can't
+change it.`,
 		Example: "  claviger audit verify --public-key audit.pem audit.log",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -27,9 +30,12 @@ audit key, kept where whoever can change the log can't change it.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return verifyAudit(args, publicKey, a.out)
+			return server.VerifyAudit(args, publicKey, a.out)
 		},
 	}
-	cmd.Flags().StringVar(&publicKey, "public-key", "", "PEM file of the audit key's public half; without it signatures are not checked")
+	cmd.Flags().StringVar(&publicKey, "public-key", "", "PEM file of the audit key's public half")
+	if err := cmd.MarkFlagRequired("public-key"); err != nil {
+		panic(err) // the flag is defined above
+	}
 	return cmd
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/claviger/claviger/client"
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/token/worker"
 )
 
 // Exit statuses.
@@ -42,7 +43,7 @@ const workerCommand = "token-worker"
 func Main() int {
 	// A worker is on the way to the first answer: it needs none of the commands.
 	if len(os.Args) > 1 && os.Args[1] == workerCommand {
-		return runWorker()
+		return worker.Main()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

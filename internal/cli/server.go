@@ -15,6 +15,7 @@ import (
 
 	"github.com/claviger/claviger/client"
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/server"
 )
 
 // defaultConfig is where the configuration is looked for.
@@ -51,7 +52,7 @@ software token, with everything in a directory that is deleted at the end.`,
 }
 
 func (a *app) runServer(ctx context.Context, cmd *cobra.Command, f serverFlags) error {
-	options := serverOptions{Version: version}
+	options := server.Options{Version: version}
 	var cfg *config.Config
 	var err error
 	if f.dev {
@@ -64,7 +65,7 @@ func (a *app) runServer(ctx context.Context, cmd *cobra.Command, f serverFlags) 
 		}
 		defer os.RemoveAll(dir)
 		cfg = config.Dev(dir)
-		options.Dev = &devOptions{RootTokenID: f.devID}
+		options.Dev = &server.Dev{RootTokenID: f.devID}
 		if f.devID == "" {
 			options.Dev.RootTokenID = client.Getenv("DEV_ROOT_TOKEN_ID")
 		}
@@ -115,11 +116,11 @@ func listenAt(cfg *config.Config, addresses []string) error {
 }
 
 // serve runs the server until ctx ends.
-func (a *app) serve(ctx context.Context, cfg *config.Config, o serverOptions) error {
+func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options) error {
 	for _, w := range cfg.Warnings() {
 		o.Logger.Warn(w)
 	}
-	s, err := newServer(cfg, o)
+	s, err := server.New(cfg, o)
 	if err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, o serverOptions) er
 }
 
 // reload answers SIGHUP until ctx ends.
-func reload(ctx context.Context, hangup <-chan os.Signal, s runningServer, log *slog.Logger) {
+func reload(ctx context.Context, hangup <-chan os.Signal, s *server.Server, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -155,7 +156,7 @@ func reload(ctx context.Context, hangup <-chan os.Signal, s runningServer, log *
 }
 
 // devBanner tells how to use a development server.
-func (a *app) devBanner(s runningServer) {
+func (a *app) devBanner(s *server.Server) {
 	root, unseal := s.DevInfo()
 	var address string
 	if all := s.Addresses(); len(all) > 0 {

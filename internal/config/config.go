@@ -69,6 +69,9 @@ type Audit struct {
 	CheckpointEvery int `toml:"checkpoint_every"`
 	// CheckpointInterval is the time after which it does so at the latest.
 	CheckpointInterval Duration `toml:"checkpoint_interval"`
+	// Restart lets the log begin anew although the file is not the one that
+	// the database remembers. For one start after a loss.
+	Restart bool `toml:"restart"`
 }
 
 // What sys/init may do with the HSM token when the request does not say.

@@ -2,18 +2,23 @@ package custody
 
 import (
 	"context"
+	"encoding/pem"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
 )
 
-func (c *Custody) opHSM(context.Context, *op.Call, *api.Empty) (*api.TokenStatus, error) {
+func (c *Custody) opHSM(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.TokenStatus, error) {
 	c.mu.Lock()
 	tok := c.tok
 	c.mu.Unlock()
 	if tok == nil {
 		return nil, fault.New(fault.Sealed, "Vault is sealed")
+	}
+	auditKey, err := tok.AuditKey(ctx)
+	if err != nil {
+		return nil, deviceFault(err, "read the HSM token's audit key")
 	}
 	info := tok.Info()
 	s := &api.TokenStatus{
@@ -27,6 +32,8 @@ func (c *Custody) opHSM(context.Context, *op.Call, *api.Empty) (*api.TokenStatus
 		Transferable: info.Transferable,
 		KeyTypes:     make(map[string]api.TokenHold, len(info.Holds)),
 		Quirks:       append([]string{}, info.Quirks...),
+
+		AuditPublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: auditKey.Public})),
 	}
 	for t, hold := range info.Holds {
 		s.KeyTypes[t.String()] = api.TokenHold{Wrapped: hold.Wrapped, Token: hold.Object, Note: hold.Note}

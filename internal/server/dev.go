@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/claviger/claviger/api"
 )
@@ -14,18 +12,6 @@ type devInfo struct {
 	rootToken, unsealKey string
 }
 
-// prepareDev gives a development server a place for its audit log, the one
-// thing that it writes to the disk.
-func (s *Server) prepareDev() error {
-	dir, err := os.MkdirTemp("", "claviger-dev-")
-	if err != nil {
-		return fmt.Errorf("directory of the audit log: %w", err)
-	}
-	s.tempDir = dir
-	s.cfg.Audit.Path = filepath.Join(dir, "audit.log")
-	return nil
-}
-
 // startDev initialises and unseals with one share.
 func (s *Server) startDev(ctx context.Context, dev *Dev) error {
 	res, err := s.custody.Init(ctx, &api.Init{SecretShares: 1, SecretThreshold: 1, HSMToken: "create"})
@@ -33,7 +19,7 @@ func (s *Server) startDev(ctx context.Context, dev *Dev) error {
 		return fmt.Errorf("initialising the development server: %w", err)
 	}
 	s.dev = devInfo{rootToken: res.RootToken, unsealKey: res.KeysBase64[0]}
-	if _, err := s.custody.Unseal(ctx, &api.Unseal{Key: s.dev.unsealKey}); err != nil {
+	if _, err := s.custody.Unseal(ctx, s.dev.unsealKey); err != nil {
 		return fmt.Errorf("unsealing the development server: %w", err)
 	}
 	if dev.RootTokenID == "" {

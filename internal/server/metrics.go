@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/token/worker"
 )
 
 // metrics are what the server counts, in a registry of its own.
@@ -20,8 +22,14 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	worker   *prometheus.CounterVec
+	restarts *prometheus.CounterVec
+	retries  prometheus.Counter
+	queue    *prometheus.GaugeVec
+	hsm      *prometheus.HistogramVec
 }
+
+// durations are the buckets of histograms, in seconds.
+var durations = []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 30}
 
 func newMetrics() *metrics {
 	m := &metrics{
@@ -33,14 +41,27 @@ func newMetrics() *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "claviger_request_duration_seconds",
 			Help:    "Time of calls from the caller's identification to the outcome's record.",
-			Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 30},
+			Buckets: durations,
 		}, []string{"operation"}),
-		worker: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "claviger_hsm_worker_events_total",
-			Help: "Events of the processes that drive the PKCS#11 module: restart, retry.",
-		}, []string{"event"}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "claviger_hsm_worker_restarts_total",
+			Help: "Processes for the PKCS#11 module that ended and were replaced, by reason.",
+		}, []string{"reason"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "claviger_hsm_retries_total",
+			Help: "Calls that were repeated with another worker.",
+		}),
+		queue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "claviger_hsm_worker_outstanding",
+			Help: "Calls that a worker has not answered yet.",
+		}, []string{"worker"}),
+		hsm: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "claviger_hsm_call_duration_seconds",
+			Help:    "Time of calls to the HSM token, with waiting and repetition.",
+			Buckets: durations,
+		}, []string{"call"}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.worker,
+	m.registry.MustRegister(m.requests, m.seconds, m.restarts, m.retries, m.queue, m.hsm,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -66,6 +87,18 @@ func (m *metrics) observe(operation string, kind fault.Kind, ok bool, d time.Dur
 	}
 	m.requests.WithLabelValues(operation, outcome).Inc()
 	m.seconds.WithLabelValues(operation).Observe(d.Seconds())
+}
+
+// workers counts what happens to the processes that drive the module.
+func (m *metrics) workers() worker.Observer {
+	return worker.Observer{
+		Restart: func(reason string) { m.restarts.WithLabelValues(reason).Inc() },
+		Retry:   m.retries.Inc,
+		Queue: func(worker, outstanding int) {
+			m.queue.WithLabelValues(strconv.Itoa(worker)).Set(float64(outstanding))
+		},
+		Call: func(what string, d time.Duration) { m.hsm.WithLabelValues(what).Observe(d.Seconds()) },
+	}
 }
 
 // exposition is the metrics in Prometheus' text format.

@@ -51,7 +51,9 @@ func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte)
 
 // sealed forgets what unsealed brought. Custody closes the HSM token after it.
 func (s *Server) sealed() {
-	s.trail.checkpoint(s.log)
+	if err := s.trail.close(); err != nil {
+		s.log.Error("closing the audit log", "error", err)
+	}
 	s.keys.Reset()
 	s.guard.Reset()
 	s.records.Seal()

@@ -52,7 +52,6 @@ type Server struct {
 	handler   http.Handler
 	listeners []*listener
 	dev       devInfo
-	tempDir   string // of a development server's audit log
 }
 
 // New opens the store, builds the services and opens the listeners. The server
@@ -67,20 +66,12 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		s.close()
 		return nil, err
 	}
-	for _, w := range cfg.Warnings() {
-		s.log.Warn(w)
-	}
 	return s, nil
 }
 
 func (s *Server) build(dev *Dev) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if dev != nil {
-		if err := s.prepareDev(); err != nil {
-			return err
-		}
-	}
 	if err := s.openStore(ctx, dev != nil); err != nil {
 		return err
 	}
@@ -133,7 +124,7 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	s.keys, err = keys.New(keys.Options{
 		Store:    s.records,
 		Token:    &s.hsm,
-		Software: soft.NewEngine(),
+		Software: soft.Engine{},
 		Logger:   s.log,
 	})
 	if err != nil {
@@ -240,8 +231,5 @@ func (s *Server) close() {
 		if err := s.db.Close(); err != nil {
 			s.log.Error("closing the store", "error", err)
 		}
-	}
-	if s.tempDir != "" {
-		os.RemoveAll(s.tempDir)
 	}
 }
