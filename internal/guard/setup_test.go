@@ -25,14 +25,20 @@ type memStore struct {
 	records map[string]store.Record // by table NUL key
 	fail    error                   // of Apply
 	applied int
+	// read, if set, is called after each Get, before its answer is seen
+	read func(table string)
 }
 
 func newMemStore() *memStore { return &memStore{records: map[string]store.Record{}} }
 
 func (m *memStore) Get(_ context.Context, table, key string) (store.Record, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	r, ok := m.records[table+"\x00"+key]
+	read := m.read
+	m.mu.Unlock()
+	if read != nil {
+		read(table)
+	}
 	if !ok {
 		return r, store.ErrNotFound
 	}
@@ -84,6 +90,12 @@ func (m *memStore) setFail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
+}
+
+func (m *memStore) setRead(read func(table string)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.read = read
 }
 
 func (m *memStore) count(table string) int {

@@ -125,6 +125,10 @@ func TestCreateTokenDefaults(t *testing.T) {
 		!strings.Contains(long.Warnings[0], `TTL of "1000h0m0s" exceeded the effective max_ttl of "768h0m0s"`) {
 		t.Errorf("%+v, %v", long, err)
 	}
+	capped := s.token(s.root, func(r *api.CreateToken) { r.TTL, r.ExplicitMaxTTL = 1000, 900 })
+	if capped.LeaseDuration != 900 {
+		t.Errorf("%+v", capped)
+	}
 	chosen := s.token(s.root, func(r *api.CreateToken) { r.ID = "chosen-text" })
 	if chosen.ClientToken != "chosen-text" {
 		t.Errorf("%+v", chosen)
@@ -466,7 +470,33 @@ func TestCacheIsBounded(t *testing.T) {
 	s.refused(fault.Denied, "", child.ClientToken, op.Read, "auth/token/lookup-self", nil)
 }
 
-// A token that is looked up while it is revoked must not stay in memory.
+// A token that is read from the store while it is revoked must not stay in memory.
+func TestRevokeWhileRead(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	a := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"p"} })
+	s.Reset()
+	s.lookup(s.root)
+	reading, proceed := make(chan struct{}), make(chan struct{})
+	var stopped atomic.Bool
+	s.mem.setRead(func(table string) {
+		if table == tableTokens && stopped.CompareAndSwap(false, true) {
+			close(reading)
+			<-proceed
+		}
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = s.call(a.ClientToken, op.Read, "auth/token/lookup-self", nil) })
+	<-reading
+	wg.Go(func() {
+		s.must(s.root, op.Write, "auth/token/revoke-accessor", fill(func(r *api.Accessor) { r.Accessor = a.Accessor }))
+	})
+	time.Sleep(50 * time.Millisecond) // a revocation that does not wait is over by now
+	close(proceed)
+	wg.Wait()
+	s.refused(fault.Denied, "", a.ClientToken, op.Read, "auth/token/lookup-self", nil)
+}
+
 func TestRevokeWhileUsed(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -474,7 +504,7 @@ func TestRevokeWhileUsed(t *testing.T) {
 		a := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"p"} })
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Go(func() { s.call(a.ClientToken, op.Read, "auth/token/lookup-self", nil) })
+			wg.Go(func() { _, _ = s.call(a.ClientToken, op.Read, "auth/token/lookup-self", nil) })
 		}
 		s.must(s.root, op.Write, "auth/token/revoke", fill(func(r *api.TokenID) { r.Token = a.ClientToken }))
 		s.refused(fault.Denied, "", a.ClientToken, op.Read, "auth/token/lookup-self", nil)
