@@ -86,16 +86,21 @@ func (g *Guard) Register(ops ...*op.Operation) error {
 // Table returns all operations in the order of mount, path and verb.
 func (g *Guard) Table() []*op.Operation { return g.table.ops }
 
-// Load reads client token salt, policies and mounts. Call it when the storage
-// key is known. On a store that Genesis' changes are not yet in, it does nothing:
-// the first call of an operation tries again.
+// Load reads the salt of client tokens, policies and mounts. Call it when the
+// storage key is known. It does nothing if they are loaded already, or if the
+// store does not have Genesis' records yet: then the first call of an operation
+// tries again.
 func (g *Guard) Load(ctx context.Context) error {
 	g.loadMu.Lock()
 	defer g.loadMu.Unlock()
 	return g.load(ctx)
 }
 
+// load reads everything. The caller holds loadMu.
 func (g *Guard) load(ctx context.Context) error {
+	if g.loaded.Load() != nil {
+		return nil
+	}
 	var s saltRecord
 	_, err := g.store.Get(ctx, tableGuard, keySalt, &s)
 	if errors.Is(err, store.ErrNotFound) {
@@ -115,10 +120,7 @@ func (g *Guard) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before := g.loaded.Swap(&loaded{newTokens(g.store, g.now, s.Salt), p, m})
-	if before != nil {
-		before.tokens.close()
-	}
+	g.loaded.Store(&loaded{newTokens(g.store, g.now, s.Salt), p, m})
 	return nil
 }
 
@@ -140,9 +142,6 @@ func (g *Guard) current(ctx context.Context) (*loaded, error) {
 	}
 	g.loadMu.Lock()
 	defer g.loadMu.Unlock()
-	if l := g.loaded.Load(); l != nil {
-		return l, nil
-	}
 	if _, sealed := g.state(); sealed {
 		return nil, nil
 	}

@@ -18,6 +18,8 @@ const (
 	msgDenied = "permission denied"
 )
 
+var errDenied = fault.New(fault.Denied, msgDenied)
+
 // call is one pass through the door.
 type call struct {
 	guard    *Guard
@@ -30,6 +32,7 @@ type call struct {
 	entry    *entry // of the caller, nil for public operations
 	op       op.Call
 	lastUse  bool
+	event    Event
 }
 
 // Handle finds the operation, checks the caller, records the intent, performs,
@@ -129,7 +132,7 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 		allowed = c.loaded.policies.of(c.entry).allowed(policyPath(c.path, c.req.Verb))
 	}
 	if allowed&needed(c.req.Verb, o == nil || o.HasExists()) == 0 || o != nil && o.Sudo && allowed&capSudo == 0 {
-		return o, nil, fault.New(fault.Denied, msgDenied)
+		return o, nil, errDenied
 	}
 	if o == nil {
 		return nil, nil, c.nowhere()
@@ -144,11 +147,10 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 
 // identify finds the caller by its token. Why a token is not accepted is not told.
 func (c *call) identify(ctx context.Context) error {
-	denied := fault.New(fault.Denied, msgDenied)
 	t := c.loaded.tokens
 	e, err := t.find(ctx, c.req.Token)
 	if errors.Is(err, store.ErrNotFound) {
-		return denied
+		return errDenied
 	}
 	if err != nil {
 		return storeFault(err, "looking up the client token")
@@ -157,11 +159,11 @@ func (c *call) identify(ctx context.Context) error {
 		if err := t.revoke(ctx, ended.id); err != nil {
 			c.guard.log.Warn("an ended client token could not be removed; it is refused all the same", "error", err)
 		}
-		return denied
+		return errDenied
 	}
 	c.lastUse, err = t.use(ctx, e)
 	if errors.Is(err, errEnded) || errors.Is(err, store.ErrNotFound) {
-		return denied
+		return errDenied
 	}
 	if err != nil {
 		return storeFault(err, "counting the use of the client token")
@@ -211,7 +213,7 @@ func (c *call) mayWrite(ctx context.Context, o *op.Operation, request any) error
 		return err
 	}
 	if exists && !c.op.MayUpdate || !exists && !c.op.MayCreate {
-		return fault.New(fault.Denied, msgDenied)
+		return errDenied
 	}
 	return nil
 }
@@ -246,10 +248,19 @@ func (c *call) refuse(o *op.Operation, request any, err error) error {
 	return err
 }
 
-// report logs an error whose cause the caller is not told.
+// report puts an error into the caller's words, and logs it if the caller is not
+// told its cause.
 func (c *call) report(err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, ok := errors.AsType[*fault.Error](err); !ok {
+		switch {
+		case errors.Is(err, store.ErrSealed):
+			err = &fault.Error{Kind: fault.Sealed, Msg: msgSealed, Err: err}
+		case errors.Is(err, context.DeadlineExceeded):
+			err = &fault.Error{Kind: fault.Unavailable, Msg: "the call took longer than it may", Err: err}
+		}
 	}
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Unavailable, fault.Uncertain:

@@ -40,20 +40,20 @@ type Recorder interface {
 	Record(*Event) error
 }
 
-// record writes an event and reports a failure with op's own words.
+// record writes an event of the call.
 func (c *call) record(kind string, data any, err error) error {
-	e := Event{
+	c.event = Event{
 		Type: kind, RequestID: c.id, Verb: c.req.Verb.String(), Path: c.path, Remote: c.req.Remote,
 		Accessor: c.op.Caller.Accessor, DisplayName: c.op.Caller.DisplayName, Policies: c.op.Caller.Policies,
 		Data: data, Warnings: c.op.Warnings,
 	}
 	if c.match.op != nil {
-		e.Operation = c.match.op.Name
+		c.event.Operation = c.match.op.Name
 	}
 	if err != nil {
-		e.Kind, e.Error = fault.KindOf(err), fault.Message(err)
+		c.event.Kind, c.event.Error = fault.KindOf(err), fault.Message(err)
 	}
-	return c.recorder.Record(&e)
+	return c.recorder.Record(&c.event)
 }
 
 // unknownFields is the warning that Vault's callers know.

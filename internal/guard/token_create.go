@@ -51,7 +51,7 @@ func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool)
 	}
 	switch err := c.loaded.tokens.create(ctx, text, r, parent); {
 	case errors.Is(err, errEnded):
-		return nil, fault.New(fault.Denied, msgDenied)
+		return nil, errDenied
 	case errors.Is(err, store.ErrConflict):
 		return nil, fault.New(fault.Invalid, "cannot create a token with a duplicate ID")
 	case err != nil:
@@ -164,7 +164,7 @@ func (m *tokenMaker) policies() ([]string, error) {
 	}
 	if !root && !m.sudo {
 		for _, name := range names {
-			if name != policyDefault && !slices.Contains(m.parent.Policies, name) {
+			if !slices.Contains(m.parent.Policies, name) {
 				return nil, fault.New(fault.Invalid, "child policies must be subset of parent")
 			}
 		}
@@ -172,10 +172,12 @@ func (m *tokenMaker) policies() ([]string, error) {
 	return m.withDefault(names), nil
 }
 
-// withDefault adds the policy default, unless it is not wanted or the parent,
-// which can't give more than it has, lacks it.
+// withDefault adds the policy default, unless it is not wanted, or the parent
+// lacks it and may not give more than it has.
 func (m *tokenMaker) withDefault(names []string) []string {
-	names = slices.DeleteFunc(names, func(n string) bool { return n == policyDefault })
+	if len(m.req.Policies) == 0 && m.req.NoDefaultPolicy {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == policyDefault })
+	}
 	lacking := !m.sudo && !slices.Contains(m.parent.Policies, policyDefault)
 	if !m.req.NoDefaultPolicy && !lacking {
 		names = append(names, policyDefault)

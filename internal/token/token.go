@@ -188,6 +188,8 @@ type Device interface {
 	// ErrExists if there is one of that label already.
 	Create(ctx context.Context, soPIN, userPIN []byte) error
 	// Open logs in. ErrPIN is final: the caller must not try the same PIN again.
+	// Neither Open nor Create keeps the slices: the caller wipes them, so a
+	// driver copies a PIN that it needs for later logins and wipes the copy at Close.
 	Open(ctx context.Context, userPIN []byte) (Token, error)
 }
 
