@@ -54,16 +54,14 @@ type Options struct {
 	HSMToken string
 	// PIN returns the user PIN of the token to adopt when the request does not
 	// say; may be nil. Custody wipes what it returned.
-	PIN   func() ([]byte, error)
-	Hooks Hooks
-	// StayUnsealed leaves the server unsealed after Init, for development.
-	StayUnsealed bool
-	Version      string // semantic version, as clients parse it
-	BuildDate    string
-	StorageType  string // for people: "sqlite"
-	ClusterName  string
-	Logger       *slog.Logger
-	Now          func() time.Time // nil: time.Now
+	PIN         func() ([]byte, error)
+	Hooks       Hooks
+	Version     string // semantic version, as clients parse it
+	BuildDate   string
+	StorageType string // for people: "sqlite"
+	ClusterName string
+	Logger      *slog.Logger
+	Now         func() time.Time // nil: time.Now
 }
 
 // Custody is the seal of one server. Its methods are safe for concurrent use.

@@ -212,16 +212,12 @@ func (c *Custody) outcome(ctx context.Context, rec *record, failure error) error
 	return storeFault(failure)
 }
 
-// born makes the new record the server's, and seals unless told otherwise.
+// born makes the new record the server's, and seals.
 func (c *Custody) born(tok token.Token, rec *record) {
 	c.mu.Lock()
 	c.rec = rec
 	c.mu.Unlock()
 	c.refused.PINs = nil
-	if c.opts.StayUnsealed {
-		c.unsealed(tok)
-		return
-	}
 	c.state.Store(stateInitialized)
 	c.stop(tok)
 }

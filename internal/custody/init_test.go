@@ -237,17 +237,6 @@ func TestInitAdoptBadPIN(t *testing.T) {
 	wantFault(t, b.adopt(""), fault.Invalid, "can't be read")
 }
 
-func TestInitStaysUnsealed(t *testing.T) {
-	t.Parallel()
-	b := newBed(t, func(o *Options) { o.StayUnsealed = true })
-	r := b.init(1, 1)
-	b.wantState(true, false)
-	b.restart()
-	b.wantState(true, true)
-	b.give(r.Keys...)
-	b.wantState(true, false)
-}
-
 func TestInitCallerGone(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)

@@ -214,6 +214,10 @@ func (t *memToken) Info() token.Info {
 		Holds: map[token.Type]token.Hold{token.AES256: {Wrapped: true}, token.Ed25519: {Object: true, Note: "not wrappable"}}}
 }
 
+func (t *memToken) AuditKey(context.Context) (token.Stored, error) {
+	return token.Stored{Type: token.P256, Public: []byte("audit key")}, nil
+}
+
 func (t *memToken) Provision(context.Context, bool) error {
 	if err := t.device.faults.step("token.Provision"); err != nil {
 		return err

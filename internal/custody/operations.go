@@ -19,7 +19,7 @@ func (c *Custody) Operations() []*op.Operation {
 		op.Define(open("sys.unseal", "unseal", op.Write, "Gives one share of the unseal secret, or forgets those given so far."), c.opUnseal),
 		op.Define(open("sys.health", "health", op.Read, "Tells load balancers by its status whether the server is of use: 200, or 501 not initialised, 503 sealed."), c.opHealth),
 		op.Define(open("sys.leader", "leader", op.Read, "Tells which server of a cluster leads: this one stands alone."), c.opLeader),
-		op.Define(op.Meta{Name: "sys.seal", Mount: "sys", Path: "seal", Verb: op.Write, Sudo: true,
+		op.Define(op.Meta{Name: "sys.seal", Mount: "sys", Path: "seal", Verb: op.Write, Sudo: true, Audit: op.AuditIntent,
 			Help: "Seals the server: forgets the PIN and logs out of the HSM token."}, c.opSeal),
 		op.Define(op.Meta{Name: "sys.hsm", Mount: "sys", Path: "hsm", Verb: op.Read,
 			Help: "Describes the HSM token and which key types it holds."}, c.opHSM),
@@ -58,7 +58,7 @@ func (c *Custody) opUnseal(ctx context.Context, _ *op.Call, req *api.Unseal) (*a
 }
 
 func (c *Custody) opSeal(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.Empty, error) {
-	return nil, c.SealSoon(ctx)
+	return nil, c.Seal(ctx)
 }
 
 func (c *Custody) opLeader(context.Context, *op.Call, *api.Empty) (*api.Leader, error) {

@@ -14,22 +14,6 @@ func (c *Custody) Seal(ctx context.Context) error {
 	return nil
 }
 
-// SealSoon makes the server sealed at once, for every new call, and stops the
-// services in the background: for the operation sys/seal, whose own audit
-// record has to be written before the audit log ends.
-func (c *Custody) SealSoon(ctx context.Context) error {
-	end, err := c.begin(ctx)
-	if err != nil {
-		return err
-	}
-	c.markSealed()
-	go func() {
-		defer end()
-		c.shut()
-	}()
-	return nil
-}
-
 // Close seals, and refuses every further act.
 func (c *Custody) Close() {
 	c.act <- struct{}{}
@@ -40,13 +24,9 @@ func (c *Custody) Close() {
 	c.closed = true
 }
 
-func (c *Custody) markSealed() {
-	c.state.And(^uint32(stateUnsealed))
-}
-
 // shut is called by the holder of act.
 func (c *Custody) shut() {
-	c.markSealed()
+	c.state.And(^uint32(stateUnsealed))
 	c.mu.Lock()
 	tok := c.tok
 	c.tok = nil

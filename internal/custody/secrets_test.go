@@ -137,9 +137,6 @@ func TestConcurrently(t *testing.T) {
 			if err := b.c.Seal(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if err := b.c.SealSoon(t.Context()); err != nil {
-				t.Error(err)
-			}
 			if _, err := b.c.Reset(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -20,7 +20,9 @@ func (s *Server) operations() []*op.Operation {
 }
 
 // unsealed takes the open HSM token and the storage key and starts what was
-// waiting for them. After an error everything is as before.
+// waiting for them. After an error everything is as before. During the
+// initialisation only the store and the token are needed, to make the first
+// records, and nothing may be written yet.
 func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte) (err error) {
 	defer func() {
 		if err != nil {
@@ -31,6 +33,9 @@ func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte)
 		return err
 	}
 	s.hsm.Set(t)
+	if initialized, _ := s.custody.State(); !initialized {
+		return nil
+	}
 	// The audit log's HMAC key is derived, so that it needs no record of its own.
 	mac, err := hkdf.Key(sha256.New, storageKey, nil, "claviger audit hmac 1", 32)
 	if err != nil {
