@@ -111,12 +111,7 @@ func (h *hsm) composes(ctx context.Context, t token.Type) (notes []string, err e
 		if !h.has(pkcs11.RSAX509, pkcs11.FlagSign|pkcs11.FlagDecrypt) {
 			return []string{"without CKM_RSA_X_509 only the paddings that the module has"}, nil
 		}
-		for _, m := range []pkcs11.CKM{pkcs11.RSAPSS, pkcs11.RSAOAEP} {
-			if _, ok := h.mechs[m]; !ok {
-				notes = append(notes, m.String()+" is composed of CKM_RSA_X_509")
-			}
-		}
-		return append(notes, "PSS and OAEP with parameters that the module refuses are composed of CKM_RSA_X_509"), nil
+		return []string{"OAEP, and PSS with parameters that the module refuses, are composed of CKM_RSA_X_509"}, nil
 	case token.ClassHMAC:
 		k := newKey(h, token.Stored{Type: t, Size: minHMAC}, fromEphemeral, "")
 		err := k.Do(ctx, token.Op{Kind: token.MAC, Hash: crypto.SHA512}, []token.Item{{In: []byte{0}}})

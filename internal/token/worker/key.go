@@ -352,8 +352,8 @@ func (k *key) failed(f *flight, c *call, items []token.Item, err error) (again b
 			return true, nil
 		}
 		return false, fmt.Errorf("%w: %w", token.ErrNotFound, w)
-	case pkcs11.MechanismParamInvalid, pkcs11.ArgumentsBad, pkcs11.MechanismInvalid:
-		if f.plan.composed != nil {
+	case pkcs11.MechanismParamInvalid, pkcs11.ArgumentsBad, pkcs11.MechanismInvalid, pkcs11.KeyFunctionNotPermitted:
+		if f.plan.other != nil {
 			return k.switchPlan(f, items)
 		}
 	case pkcs11.KeySizeRange:
@@ -400,11 +400,11 @@ func isForgedBlob(code, learned pkcs11.CKR) bool {
 	return learned != pkcs11.OK && code == learned
 }
 
-// switchPlan remembers that the module refuses the parameters of a plan and
-// goes on with the composed one.
+// switchPlan remembers that the module refuses what a plan asks for and goes on
+// with the other one.
 func (k *key) switchPlan(f *flight, items []token.Item) (again bool, err error) {
 	k.h.refuse(f.plan.variant)
-	if f.plan, err = f.plan.composed(); err != nil {
+	if f.plan, err = f.plan.other(); err != nil {
 		return false, err
 	}
 	k.last.Store(&lastPlan{f.op, f.plan})

@@ -22,9 +22,10 @@ type plan struct {
 	after func(it *token.Item, out []byte) error // nil: out is the result
 	cost  int64
 	chunk int // items in one request
-	// composed is the plan to use when the module refuses the parameters of this one.
-	composed func() (plan, error)
-	variant  variant
+	// other is the plan to use when the module refuses the mechanism or the
+	// parameters of this one, which variant names.
+	other   func() (plan, error)
+	variant variant
 }
 
 // variant names a mechanism with parameters that a module may refuse.
@@ -204,7 +205,7 @@ func (k *key) planPSS(op token.Op) (plan, error) {
 		}
 		return unit{in: it.In, room: size}, nil
 	}
-	p.variant, p.composed = v, func() (plan, error) { return k.composePSS(op) }
+	p.variant, p.other = v, func() (plan, error) { return k.composePSS(op) }
 	return p, nil
 }
 
@@ -225,6 +226,9 @@ func (k *key) composePSS(op token.Op) (plan, error) {
 	return p, k.need(pkcs11.RSAX509, pkcs11.FlagSign)
 }
 
+// planOAEP composes the operation wherever the module has raw RSA: SoftHSM2's own
+// OAEP knows SHA-1 only and does not look at the label. The module's mechanism
+// is for those that refuse raw RSA.
 func (k *key) planOAEP(op token.Op) (plan, error) {
 	if !op.Hash.Available() {
 		return plan{}, fmt.Errorf("%w: OAEP with %v", token.ErrUnsupported, op.Hash)
@@ -233,10 +237,21 @@ func (k *key) planOAEP(op token.Op) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	h, native := hashMechs[op.Hash]
-	v := variant{pkcs11.RSAOAEP, op.Hash, 0}
-	if !native || !k.h.has(pkcs11.RSAOAEP, pkcs11.FlagDecrypt) || k.h.refuses(v) {
-		return k.composeOAEP(op, modulus)
+	v := variant{pkcs11.RSAX509, 0, 0}
+	if !k.h.has(pkcs11.RSAX509, pkcs11.FlagDecrypt) || k.h.refuses(v) {
+		return k.nativeOAEP(op, modulus)
+	}
+	p := k.composeOAEP(op, modulus)
+	p.variant, p.other = v, func() (plan, error) { return k.nativeOAEP(op, modulus) }
+	return p, nil
+}
+
+// nativeOAEP leaves the padding to the module.
+func (k *key) nativeOAEP(op token.Op, modulus *big.Int) (plan, error) {
+	h, ok := hashMechs[op.Hash]
+	if !ok {
+		return plan{}, fmt.Errorf("%w: there is no PKCS#11 parameter for OAEP with %v, and the module refuses CKM_RSA_X_509",
+			token.ErrUnsupported, op.Hash)
 	}
 	p, size := k.rsaPlan(pkcs11.Op{Func: pkcs11.Decrypt, Param: pkcs11.OAEP, Mech: pkcs11.RSAOAEP, Hash: h.mech, MGF: h.mgf})
 	p.auth = true
@@ -246,12 +261,11 @@ func (k *key) planOAEP(op token.Op) (plan, error) {
 		}
 		return unit{aad: it.AAD, in: it.In, room: size}, nil
 	}
-	p.variant, p.composed = v, func() (plan, error) { return k.composeOAEP(op, modulus) }
-	return p, nil
+	return p, k.need(pkcs11.RSAOAEP, pkcs11.FlagDecrypt)
 }
 
 // composeOAEP lets the token do the raw operation and takes the padding off in Go.
-func (k *key) composeOAEP(op token.Op, modulus *big.Int) (plan, error) {
+func (k *key) composeOAEP(op token.Op, modulus *big.Int) plan {
 	p, size := k.rsaPlan(pkcs11.Op{Func: pkcs11.Decrypt, Mech: pkcs11.RSAX509})
 	p.prep = func(it *token.Item) (unit, error) {
 		if !inRange(it.In, modulus, size) {
@@ -263,7 +277,7 @@ func (k *key) composeOAEP(op token.Op, modulus *big.Int) (plan, error) {
 		em := make([]byte, size)
 		defer clear(em)
 		if len(out) > size {
-			return token.ErrOpen
+			return fmt.Errorf("the module made %d bytes of an RSA operation of %d", len(out), size)
 		}
 		// Some modules leave leading zeros out.
 		copy(em[size-len(out):], out)
@@ -273,7 +287,7 @@ func (k *key) composeOAEP(op token.Op, modulus *big.Int) (plan, error) {
 		}
 		return nil
 	}
-	return p, k.need(pkcs11.RSAX509, pkcs11.FlagDecrypt)
+	return p
 }
 
 // inRange tells whether an RSA ciphertext is one (RFC 8017 section 7.1.2 step 1
