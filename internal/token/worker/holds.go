@@ -98,7 +98,7 @@ func (h *hsm) try(ctx context.Context, t token.Type) (why, err error) {
 		size = minHMAC
 	}
 	err = h.ask(ctx, frameTry, appendU32([]byte{byte(t)}, uint32(size)), true, 10, nil)
-	if w, ok := errors.AsType[*failure](err); ok {
+	if w, ok := err.(*failure); ok { //nolint:errorlint // only the worker's own answer
 		return w, nil
 	}
 	return nil, err

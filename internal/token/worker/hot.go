@@ -210,9 +210,6 @@ func deviceGone(err error) bool {
 	case pkcs11.DeviceRemoved, pkcs11.TokenNotPresent, pkcs11.NotInitialized, pkcs11.UserNotLoggedIn:
 		return true
 	}
-	if f, ok := err.(*failure); ok {
-		return f.fn != "" && deviceGone(&pkcs11.Error{Func: f.fn, Code: f.code})
-	}
 	return false
 }
 

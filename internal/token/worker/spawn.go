@@ -217,7 +217,7 @@ func (c *child) login(ctx context.Context, pin []byte) (facts, error) {
 // seamError turns a failure of start-up, creation and the like into an error of
 // package token, keeping the text.
 func seamError(err error) error {
-	f, ok := errors.AsType[*failure](err)
+	f, ok := err.(*failure) //nolint:errorlint // one that is wrapped has its seam error already
 	if !ok {
 		return err
 	}

@@ -150,17 +150,26 @@ func newID(s *pkcs11.Session) ([]byte, error) {
 	return id, s.Random(id)
 }
 
-// makeKEK makes the KEK, trusted if the module lets a private key be it.
+// makeKEK makes the KEK, trusted if the module lets a private key be it. That is
+// tried with a session object: SoftHSM2 leaves half an object in the token when
+// it refuses CKA_TRUSTED.
 func makeKEK(s *pkcs11.Session, transferable bool) error {
 	id, err := newID(s)
 	if err != nil {
 		return err
 	}
-	b := birth{object: true, extractable: transferable, label: labelKEK, id: id}
-	if _, err := s.GenerateKey(pkcs11.AESKeyGen, kekTemplate(b, true)); err == nil || !refused(err) {
+	trial, err := s.GenerateKey(pkcs11.AESKeyGen, kekTemplate(birth{}, true))
+	if err != nil && !refused(err) {
 		return err
 	}
-	_, err = s.GenerateKey(pkcs11.AESKeyGen, kekTemplate(b, false))
+	trusted := err == nil
+	if trusted {
+		if err := s.Destroy(trial); err != nil {
+			return err
+		}
+	}
+	b := birth{object: true, extractable: transferable, label: labelKEK, id: id}
+	_, err = s.GenerateKey(pkcs11.AESKeyGen, kekTemplate(b, trusted))
 	return err
 }
 

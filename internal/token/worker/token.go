@@ -135,7 +135,7 @@ func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cos
 
 // Provision implements token.Token.
 func (h *hsm) Provision(ctx context.Context, transferable bool) error {
-	return h.ask(ctx, frameProvision, appendBool(nil, transferable), true, 10, func(r *reader) error {
+	return seamError(h.ask(ctx, frameProvision, appendBool(nil, transferable), true, 10, func(r *reader) error {
 		f, err := parseFacts(r)
 		if err != nil {
 			return err
@@ -147,7 +147,7 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 		h.info.Transferable = f.transferable
 		h.info.Quirks = h.quirks()
 		return nil
-	})
+	}))
 }
 
 // AuditKey implements token.Token.
@@ -156,15 +156,7 @@ func (h *hsm) AuditKey(ctx context.Context) (st token.Stored, err error) {
 		st, err = parseStored(r)
 		return err
 	})
-	return st, askError(err)
-}
-
-// askError keeps seam errors and turns failures into them.
-func askError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return seamError(err)
+	return st, seamError(err)
 }
 
 // Bounds of an HMAC key in bytes.
@@ -184,7 +176,7 @@ func (h *hsm) Generate(ctx context.Context, spec token.Spec) (st token.Stored, e
 		st, err = parseStored(r)
 		return err
 	})
-	return st, askError(err)
+	return st, seamError(err)
 }
 
 func (h *hsm) checkSpec(spec token.Spec) error {
@@ -222,7 +214,7 @@ func (h *hsm) Destroy(ctx context.Context, s token.Stored) error {
 	if s.Place != token.PlaceObject {
 		return nil
 	}
-	return askError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
+	return seamError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
 }
 
 // Random implements token.Token.
@@ -236,7 +228,7 @@ func (h *hsm) Random(ctx context.Context, p []byte) error {
 			return nil
 		})
 		if err != nil {
-			return askError(err)
+			return seamError(err)
 		}
 		p = p[n:]
 	}

@@ -195,6 +195,14 @@ func (f *failure) Error() string {
 	return s
 }
 
+// Unwrap returns the PKCS#11 error in it, if there is one.
+func (f *failure) Unwrap() error {
+	if f.fn == "" {
+		return nil
+	}
+	return &pkcs11.Error{Func: f.fn, Code: f.code}
+}
+
 func failf(r reason, err error, format string, args ...any) *failure {
 	f := &failure{reason: r, msg: fmt.Sprintf(format, args...)}
 	if e, ok := errors.AsType[*pkcs11.Error](err); ok {
