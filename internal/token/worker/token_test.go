@@ -258,7 +258,7 @@ func exerciseRSA(t *testing.T, st token.Stored, k token.Key) {
 		}
 		for _, salt := range []int{0, h.Size(), 40} {
 			sig := do1(t, k, token.Op{Kind: token.Sign, Scheme: token.PSS, Hash: h, Salt: salt}, token.Item{In: digest})
-			if err := rsa.VerifyPSS(pub, h, digest, sig, &rsa.PSSOptions{SaltLength: salt}); err != nil && salt > 0 {
+			if err := rsa.VerifyPSS(pub, h, digest, sig, &rsa.PSSOptions{SaltLength: salt}); err != nil {
 				t.Errorf("PSS %v salt %d: %v", h, salt, err)
 			}
 		}
