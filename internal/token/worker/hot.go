@@ -25,7 +25,9 @@ func (p *process) loadFrame(f frame) {
 	h, err := p.load(&l)
 	e := loaded{handle: h, session: l.from == fromBlob || l.from == fromEphemeral}
 	if err != nil {
-		if deviceGone(err) {
+		// Without the keeper the login and every loaded key are lost.
+		code := pkcs11.CodeOf(err)
+		if deviceGone(err) || code == pkcs11.SessionHandleInvalid || code == pkcs11.SessionClosed || code == pkcs11.DeviceError {
 			p.fatal(err)
 		}
 		e = loaded{why: asFailure(err)}
@@ -104,7 +106,7 @@ func (p *process) unwrapBlob(l *loadRequest) (pkcs11.Handle, error) {
 	}
 }
 
-// flushAfter bounds how long an answer waits for those behind it.
+// Bounds of how long an answer waits for those behind it, and of their size.
 const (
 	flushAfter = 200 * time.Microsecond
 	flushSize  = 128 << 10
@@ -125,8 +127,10 @@ func (p *process) doFrame(f frame) {
 		p.answer(f, e.why, nil)
 		return
 	}
-	begin := time.Now()
 	start := len(p.out)
+	if start == 0 {
+		p.since = time.Now()
+	}
 	p.grow(headerSize + 1 + 4 + p.do.room)
 	p.out = append(beginFrame(p.out, f.kind|frameAnswer, f.seq), statusOK)
 	p.out = appendU32(p.out, uint32(len(p.do.items)))
@@ -137,7 +141,7 @@ func (p *process) doFrame(f frame) {
 	} else {
 		p.out = endFrame(appendResults(p.out, base, p.do.items), start)
 	}
-	if len(p.out) > flushSize || time.Since(begin) > flushAfter {
+	if len(p.out) > flushSize || time.Since(p.since) > flushAfter {
 		if err := p.flush(); err != nil {
 			p.fatal(err)
 		}

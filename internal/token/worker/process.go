@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/claviger/claviger/internal/token/pkcs11"
 )
@@ -94,7 +95,8 @@ type process struct {
 	in   []byte // r:w is unread
 	r, w int
 
-	out     []byte // answers of the hot lane that are not written yet
+	out     []byte    // answers of the hot lane that are not written yet
+	since   time.Time // when the first of them began
 	writeMu sync.Mutex
 
 	mod    *pkcs11.Module

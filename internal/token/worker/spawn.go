@@ -50,7 +50,7 @@ func onForker(f func()) {
 
 // spawn starts a worker process.
 func spawn(cfg *Config) (*child, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("making a socket pair: %w", err)
 	}
@@ -77,6 +77,18 @@ func spawn(cfg *Config) (*child, error) {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", cfg.Executable, err), c.file.Close())
 	}
 	return c, nil
+}
+
+// socketPair makes a stream socket pair that no other child inherits.
+func socketPair() ([2]int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	return fds, err
 }
 
 // environment is the server's without what may hold a secret, and with extra.
