@@ -2,8 +2,6 @@ package soft
 
 import (
 	"bytes"
-	"maps"
-	"slices"
 	"testing"
 
 	"github.com/claviger/claviger/internal/token"
@@ -58,13 +56,12 @@ func TestContentsRoundTrip(t *testing.T) {
 func TestContentsRefused(t *testing.T) {
 	t.Parallel()
 	good := sampleContents()
-	ids := slices.Collect(maps.Keys(good.objects))
 	spoil := map[string]func(b []byte) []byte{
 		"unknown flag": func(b []byte) []byte { b[0] = 2; return b },
 		"unknown use":  func(b []byte) []byte { b[5] = byte(useCount); return b },
 		"unknown type": func(b []byte) []byte { b[7] ^= 1; return b },
 		"one ID twice": func(b []byte) []byte {
-			one := (&contents{objects: map[token.ID]*object{ids[0]: good.objects[ids[0]]}}).encode()
+			one := new(contents).with(&object{typ: token.AES256, secret: make([]byte, 32)}).encode()
 			b = append(one, one[5:]...)
 			b[4] = 2
 			return b
