@@ -68,7 +68,7 @@ func (l *Log) change(ctx context.Context, f *os.File) error {
 	if err := l.begin(ctx, ending{place: last}, false); err != nil {
 		l.f, l.size, l.last, l.failed = old, size, last, failed
 		// The new file must not look like the one that goes on.
-		return errors.Join(err, f.Truncate(0), l.saveHead(ctx, headOf(last, false)))
+		return errors.Join(err, f.Truncate(0), l.saveHead(ctx, headOf(last, l.pending)))
 	}
 	old.Close()
 	return nil
