@@ -125,7 +125,7 @@ func crash(l *Log) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.closed = true
-		l.f.Close()
+		closeFile(l.f)
 	})
 }
 

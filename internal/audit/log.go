@@ -221,7 +221,7 @@ func (l *Log) Close() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.closed = true
-		err = errors.Join(err, l.f.Close())
+		err = errors.Join(err, closeFile(l.f))
 	})
 	return err
 }

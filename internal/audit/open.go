@@ -35,7 +35,7 @@ func Open(cfg Config) (*Log, error) {
 		return nil, err
 	}
 	if err := l.attach(ctx); err != nil {
-		l.f.Close()
+		closeFile(l.f)
 		return nil, err
 	}
 	go l.background()
@@ -67,6 +67,13 @@ func openFile(path string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	return f, fi.Size(), nil
+}
+
+// closeFile unlocks and closes a file. A child process that is just being
+// started holds the same lock until it runs its program; unlocking ends that too.
+func closeFile(f *os.File) error {
+	unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	return f.Close()
 }
 
 // attach finds the log's end in its file, or begins a new file.
@@ -334,7 +341,7 @@ func (l *Log) restart(ctx context.Context, reason error) error {
 		if err := os.Rename(l.cfg.Path, aside); err != nil {
 			return fault.Wrap(fault.Unavailable, err, "the misfit audit log cannot be renamed")
 		}
-		l.f.Close()
+		closeFile(l.f)
 		var err error
 		if l.f, l.size, err = openFile(l.cfg.Path); err != nil {
 			return err
