@@ -270,6 +270,7 @@ func TestRenamedWhileDown(t *testing.T) {
 				l.Close()
 			} else {
 				crash(l)
+				appendTo(cfg.Path, `{"seq":9,"time":"20`)
 			}
 			os.Rename(cfg.Path, cfg.Path+"-20260101")
 			os.WriteFile(cfg.Path+".notes", []byte("not a log"), 0o600)
