@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -176,5 +177,45 @@ func TestBuffersAreWiped(t *testing.T) {
 	p.put(&large)
 	if large[0] != 0 {
 		t.Error("a large buffer is not wiped")
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	d := &testDoor{}
+	defineTable(d)
+	s := httptest.NewUnstartedServer(New(d, Options{RequestTimeout: time.Second}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	put := func(body io.Reader) (*http.Response, string) {
+		req, err := http.NewRequest("PUT", s.URL+"/v1/echo", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer good")
+		resp, err := s.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(b)
+	}
+	text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 200_000))
+	resp, body := put(strings.NewReader(`{"b":"` + text + `"}`))
+	if resp.ProtoMajor != 2 || resp.StatusCode != 200 || !strings.Contains(body, text) {
+		t.Errorf("%s %d, %d bytes", resp.Proto, resp.StatusCode, len(body))
+	}
+	slow, end := io.Pipe()
+	defer end.Close()
+	if resp, body := put(slow); resp.StatusCode != 408 {
+		t.Errorf("slow body: %d %s", resp.StatusCode, body)
+	}
+	if resp, body := put(strings.NewReader(`{}`)); resp.StatusCode != 200 {
+		t.Errorf("after a slow body: %d %s", resp.StatusCode, body)
 	}
 }

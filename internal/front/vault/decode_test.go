@@ -163,6 +163,7 @@ func TestDecodeJSONErrors(t *testing.T) {
 		`{"b":"-_8="}`:                 "b: is not base64",
 		`{"b":"a"}`:                    "b: is not base64",
 		`{"b":"aGVs` + "\n" + `bG8="}`: "a control character in a string",
+		"{\"b\":\"\n\r\n\naGVsbG8=\"}": "a control character in a string",
 		`{"b":"aGVsbG8=`:               "expected the end of a string",
 		`{"b":"aGVs\x"}`:               "unknown escape",
 		`{"l":{}}`:                     "l: must be a list of texts",
