@@ -73,6 +73,7 @@ func defineTable(d *testDoor) {
 	})
 	define(d, meta(op.Write, "wait"), func(ctx context.Context, _ *op.Call, _ *none) (*none, error) {
 		<-ctx.Done()
+		time.Sleep(20 * time.Millisecond) // an operation may be slow to notice
 		return nil, ctx.Err()
 	})
 }
