@@ -84,6 +84,12 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 		}
 		ts.Fatalf("%s does not appear", args[0])
 	},
+	// gone FILE checks that the path that stands in the file does not exist.
+	"gone": func(ts *testscript.TestScript, neg bool, args []string) {
+		if _, err := os.Stat(ts.ReadFile(args[0])); !errors.Is(err, os.ErrNotExist) {
+			ts.Fatalf("%s is still there: %v", ts.ReadFile(args[0]), err)
+		}
+	},
 	// mode FILE PERMISSION checks the permission bits.
 	"mode": func(ts *testscript.TestScript, neg bool, args []string) {
 		info, err := os.Stat(ts.MkAbs(args[0]))

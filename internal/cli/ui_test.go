@@ -47,7 +47,7 @@ func echoes(t *testing.T, tty *os.File) bool {
 // silent waits until the terminal echoes no more.
 func silent(t *testing.T, tty *os.File) {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		if !echoes(t, tty) {
 			return
 		}
