@@ -6,11 +6,19 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// terminals stay open until the process ends: an interrupted prompt still reads
+// its descriptor, which must not become that of another file.
+var terminals struct {
+	sync.Mutex
+	open []*os.File
+}
 
 // terminal opens a pseudo-terminal: what is written to master is typed.
 func terminal(t *testing.T) (master, slave *os.File) {
@@ -19,7 +27,6 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	if err != nil {
 		t.Skipf("no pseudo-terminals here: %v", err)
 	}
-	t.Cleanup(func() { master.Close() })
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +38,9 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { slave.Close() })
+	terminals.Lock()
+	defer terminals.Unlock()
+	terminals.open = append(terminals.open, master, slave)
 	return master, slave
 }
 
