@@ -13,6 +13,7 @@
 //	        and booleans plain
 //
 // []byte is standard base64 on the wire; nil means absent, an empty slice "".
+// Where empty is a value of its own the tag says omitzero, so that "" is sent.
 // A pointer is nil if the field was absent.
 package api
 

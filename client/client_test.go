@@ -476,7 +476,7 @@ func TestTLS(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"127.0.0.1:8200", "ftp://x", "http://", "unix:", "unix:///", "http://u:p@host", "http://host?x=1", "://"} {
+	for _, address := range []string{"127.0.0.1:8200", "ftp://x", "ftp://u:p@x", "http://", "unix:", "unix:///", "http://u:p@host", "http://host?x=1", "://"} {
 		if _, err := New(Config{Address: address}); err == nil {
 			t.Errorf("%q is taken", address)
 		} else if strings.Contains(err.Error(), "u:p") {

@@ -25,14 +25,16 @@ type headRecord struct {
 	Hash   []byte `json:"hash"`
 	Prev   []byte `json:"prev"`   // hash of the line before it
 	Offset int64  `json:"offset"` // where its line begins in its file
+	// Unsigned is the number of records up to here that no checkpoint covers.
+	Unsigned int `json:"unsigned,omitempty"`
 	// Moved says that this file is complete and a new one was to follow.
 	Moved bool `json:"moved,omitempty"`
 
 	version int64 // of the record in the store
 }
 
-func headOf(p place, moved bool) headRecord {
-	return headRecord{Seq: p.seq, Hash: p.hash[:], Prev: p.prev[:], Offset: p.offset, Moved: moved}
+func headOf(p place, unsigned int) headRecord {
+	return headRecord{Seq: p.seq, Hash: p.hash[:], Prev: p.prev[:], Offset: p.offset, Unsigned: unsigned}
 }
 
 func (l *Log) loadHead(ctx context.Context) error {
@@ -78,7 +80,7 @@ func (l *Log) checkpoint(ctx context.Context) error {
 		return err
 	}
 	signature, signErr := l.sign(ctx, covered)
-	end := covered
+	end := headOf(covered, count)
 	if signErr == nil {
 		if end, err = l.appendCheckpoint(covered, signature, count); err != nil {
 			return err
@@ -87,19 +89,19 @@ func (l *Log) checkpoint(ctx context.Context) error {
 	if err := f.Sync(); err != nil {
 		return errors.Join(signErr, l.fail(err, "the audit log's disk does not keep what is written"))
 	}
-	return errors.Join(signErr, l.saveHead(ctx, headOf(end, false)))
+	return errors.Join(signErr, l.saveHead(ctx, end))
 }
 
-func (l *Log) appendCheckpoint(covered place, signature []byte, count int) (place, error) {
+func (l *Log) appendCheckpoint(covered place, signature []byte, count int) (headRecord, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var r renderer
 	r.checkpoint(covered.seq, covered.hash, l.key, signature)
 	if err := l.append(&r); err != nil {
-		return place{}, err
+		return headRecord{}, err
 	}
 	l.pending -= count
-	return l.last, nil
+	return headOf(l.last, l.pending), nil
 }
 
 // sign has the HSM sign a place and checks that it did: a signature that nobody

@@ -49,6 +49,7 @@ type renderer struct {
 	mac  hash.Hash
 	sum  [32]byte
 	part [1024]byte // a piece of a secret on its way into mac
+	head [headroom]byte
 }
 
 func (r *renderer) reset() {
@@ -143,8 +144,7 @@ func (r *renderer) appendSum() {
 // seal completes the line: its beginning, and its end with the chain. It
 // returns the line with its newline; it is valid until r is used again.
 func (r *renderer) seal(c *chain, now time.Time) []byte {
-	var begin [headroom]byte
-	b := append(begin[:0], `{"seq":`...)
+	b := append(r.head[:0], `{"seq":`...)
 	b = strconv.AppendUint(b, c.seq+1, 10)
 	b = append(b, `,"time":"`...)
 	b = now.UTC().AppendFormat(b, timeLayout)

@@ -30,6 +30,7 @@ type Log struct {
 	f       *os.File
 	size    int64    // bytes of whole lines in f
 	last    place    // of the newest line
+	next    place    // of the line that put is writing
 	own     renderer // for the log's own lines
 	torn    bool     // bytes of a failed write may follow after size
 	cut     int64    // bytes that were cut off and not reported in the log yet
@@ -134,8 +135,8 @@ func (l *Log) append(r *renderer) error {
 
 // put writes one line; if that fails it takes back what the file got of it.
 func (l *Log) put(r *renderer) error {
-	next := place{chain: l.last.chain, prev: l.last.hash, offset: l.size}
-	b := r.seal(&next.chain, time.Now())
+	l.next = place{chain: l.last.chain, prev: l.last.hash, offset: l.size}
+	b := r.seal(&l.next.chain, time.Now())
 	n, err := l.f.Write(b)
 	if err != nil {
 		if n > 0 {
@@ -146,7 +147,7 @@ func (l *Log) put(r *renderer) error {
 		return e.WithHint("Operations are refused until it can; look at the disk of the audit log.")
 	}
 	l.size += int64(len(b))
-	l.last = next
+	l.last = l.next
 	return nil
 }
 
@@ -221,7 +222,7 @@ func (l *Log) Close() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.closed = true
-		err = errors.Join(err, l.f.Close())
+		err = errors.Join(err, closeFile(l.f))
 	})
 	return err
 }

@@ -35,7 +35,7 @@ func Open(cfg Config) (*Log, error) {
 		return nil, err
 	}
 	if err := l.attach(ctx); err != nil {
-		l.f.Close()
+		closeFile(l.f)
 		return nil, err
 	}
 	go l.background()
@@ -69,33 +69,45 @@ func openFile(path string) (*os.File, int64, error) {
 	return f, fi.Size(), nil
 }
 
+// closeFile unlocks and closes a file. A child process that is just being
+// started holds the same lock until it runs its program; unlocking ends that too.
+func closeFile(f *os.File) error {
+	unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	return f.Close()
+}
+
 // attach finds the log's end in its file, or begins a new file.
 func (l *Log) attach(ctx context.Context) error {
 	end, cut, err := l.recover()
+	l.pending = l.head.Unsigned
+	if end.seq > l.head.Seq {
+		l.pending += int(end.seq - l.head.Seq)
+	}
 	switch {
 	case errors.Is(err, errNewFile):
-		return l.begin(ctx, end, false)
+		err = l.begin(ctx, end, false)
 	case errors.Is(err, ErrMismatch) && l.cfg.Restart:
-		return l.restart(ctx, err)
-	case err != nil:
+		err = l.restart(ctx, err)
+	case err == nil:
+		l.last, l.size = end.place, end.size
+		if cut > 0 {
+			err = fault.Wrap(fault.Unavailable, l.f.Truncate(end.size), "the audit log's torn end cannot be cut off")
+		}
+	}
+	if err != nil || cut == 0 {
 		return err
 	}
-	size := l.size
-	l.last, l.size = end.place, end.size
-	if size > end.size {
-		if err := l.f.Truncate(end.size); err != nil {
-			return fault.Wrap(fault.Unavailable, err, "the audit log's torn end cannot be cut off")
-		}
-		l.cfg.Logger.Warn("audit log: the last line was not written whole and is cut off", "bytes", cut)
-		l.cut = cut
-		l.own.repair(cut)
-		if err := l.put(&l.own); err != nil {
-			return err
-		}
-		l.cut = 0
-		l.pending++
+	return l.reportCut(cut)
+}
+
+// reportCut records that a line was not written whole.
+func (l *Log) reportCut(cut int64) error {
+	l.cfg.Logger.Warn("audit log: the last line was not written whole and is cut off", "bytes", cut)
+	l.own.repair(cut)
+	if err := l.put(&l.own); err != nil {
+		return err
 	}
-	l.pending += int(end.seq - l.head.Seq)
+	l.pending++
 	return nil
 }
 
@@ -114,11 +126,11 @@ func (l *Log) recover() (ending, int64, error) {
 		return ending{}, 0, err
 	}
 	if l.size == 0 {
-		end, err := l.predecessor()
+		end, cut, err := l.predecessor()
 		if err != nil {
 			return end, 0, err
 		}
-		return end, 0, errNewFile
+		return end, cut, errNewFile
 	}
 	if l.head.version == 0 {
 		return ending{}, 0, l.mismatch(l.cfg.Path + " holds a log, and the store remembers none")
@@ -165,29 +177,31 @@ func (l *Log) dropBeginning() error {
 
 // predecessor finds the place after which an empty file begins: the end of a
 // file that was renamed, or, after a rotation that was interrupted, what the
-// store remembers.
-func (l *Log) predecessor() (ending, error) {
+// store remembers. It returns how many bytes it cut off at that end.
+func (l *Log) predecessor() (ending, int64, error) {
 	if l.head.version == 0 {
-		return ending{}, nil
+		return ending{}, 0, nil
 	}
 	dir, base := filepath.Dir(l.cfg.Path), filepath.Base(l.cfg.Path)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return ending{}, fault.Wrap(fault.Unavailable, err, "the directory of the audit log cannot be read")
+		return ending{}, 0, fault.Wrap(fault.Unavailable, err, "the directory of the audit log cannot be read")
 	}
 	for _, e := range entries {
 		if !e.Type().IsRegular() || e.Name() == base || !strings.HasPrefix(e.Name(), base) {
 			continue
 		}
-		if end, err := scanPath(filepath.Join(dir, e.Name()), l.head); err == nil {
-			l.cfg.Logger.Info("audit log: goes on after a renamed file", "file", e.Name())
-			return end, nil
+		end, cut, err := scanRenamed(filepath.Join(dir, e.Name()), l.head)
+		if errors.Is(err, errScan) {
+			continue
 		}
+		l.cfg.Logger.Info("audit log: goes on after a renamed file", "file", e.Name())
+		return end, cut, err
 	}
 	if l.head.Moved {
-		return ending{place: l.head.place()}, nil
+		return ending{place: l.head.place()}, 0, nil
 	}
-	return ending{}, l.mismatch(l.cfg.Path + " is missing or empty")
+	return ending{}, 0, l.mismatch(l.cfg.Path + " is missing or empty")
 }
 
 func (h headRecord) place() place {
@@ -198,14 +212,18 @@ func (h headRecord) place() place {
 	return p
 }
 
-func scanPath(path string, h headRecord) (ending, error) {
-	f, err := os.Open(path)
+// scanRenamed scans a file that was renamed and cuts off its torn end.
+func scanRenamed(path string, h headRecord) (ending, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return ending{}, err
+		return ending{}, 0, fault.Wrap(fault.Unavailable, err, "the renamed audit log cannot be opened")
 	}
 	defer f.Close()
-	end, _, err := scanFile(f, h)
-	return end, err
+	end, cut, err := scanFile(f, h)
+	if err == nil && cut > 0 {
+		err = fault.Wrap(fault.Unavailable, f.Truncate(end.size), "the renamed audit log's torn end cannot be cut off")
+	}
+	return end, cut, err
 }
 
 // errScan: the file is not the one that a head belongs to.
@@ -293,7 +311,9 @@ func firstLine(r io.ReaderAt, size int64) (firstOfFile, error) {
 // store remember it.
 func (l *Log) begin(ctx context.Context, end ending, restart bool) error {
 	if end.seq > 0 && (!l.head.Moved || l.head.Seq != end.seq) {
-		if err := l.saveHead(ctx, headOf(end.place, true)); err != nil {
+		h := headOf(end.place, l.pending)
+		h.Moved = true
+		if err := l.saveHead(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -306,10 +326,10 @@ func (l *Log) begin(ctx context.Context, end ending, restart bool) error {
 	if err == nil {
 		err = syncDir(filepath.Dir(l.cfg.Path))
 	}
-	if err == nil {
-		err = l.saveHead(ctx, headOf(l.last, false))
-	}
 	l.pending++
+	if err == nil {
+		err = l.saveHead(ctx, headOf(l.last, l.pending))
+	}
 	return err
 }
 
@@ -321,7 +341,7 @@ func (l *Log) restart(ctx context.Context, reason error) error {
 		if err := os.Rename(l.cfg.Path, aside); err != nil {
 			return fault.Wrap(fault.Unavailable, err, "the misfit audit log cannot be renamed")
 		}
-		l.f.Close()
+		closeFile(l.f)
 		var err error
 		if l.f, l.size, err = openFile(l.cfg.Path); err != nil {
 			return err

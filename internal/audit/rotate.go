@@ -26,11 +26,11 @@ func (l *Log) Reopen(ctx context.Context) error {
 		return err
 	}
 	if size > 0 {
-		f.Close()
+		closeFile(f)
 		return fault.New(fault.Invalid, "the new audit log %s is not empty", l.cfg.Path)
 	}
 	if err := l.change(ctx, f); err != nil {
-		f.Close()
+		closeFile(f)
 		return err
 	}
 	return nil
@@ -68,8 +68,8 @@ func (l *Log) change(ctx context.Context, f *os.File) error {
 	if err := l.begin(ctx, ending{place: last}, false); err != nil {
 		l.f, l.size, l.last, l.failed = old, size, last, failed
 		// The new file must not look like the one that goes on.
-		return errors.Join(err, f.Truncate(0), l.saveHead(ctx, headOf(last, false)))
+		return errors.Join(err, f.Truncate(0), l.saveHead(ctx, headOf(last, l.pending)))
 	}
-	old.Close()
+	closeFile(old)
 	return nil
 }

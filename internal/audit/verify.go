@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
@@ -122,7 +123,7 @@ func VerifyFiles(opt VerifyOptions, paths ...string) (*Report, error) {
 		first, _ := firstLine(f, fi.Size())
 		files = append(files, opened{Input{path, f}, first.seq})
 	}
-	slices.SortStableFunc(files, func(a, b opened) int { return int(min(max(int64(a.first-b.first), -1), 1)) })
+	slices.SortStableFunc(files, func(a, b opened) int { return cmp.Compare(a.first, b.first) })
 	inputs := make([]Input, len(files))
 	for i := range files {
 		inputs[i] = files[i].Input

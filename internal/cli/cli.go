@@ -71,13 +71,25 @@ type app struct {
 
 // root returns the whole tree of commands.
 func (a *app) root() *cobra.Command {
-	root := a.group("claviger", "Keep keys in an HSM and use them over the network",
-		a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(), a.statusCommand(), a.loginCommand(),
-		a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(), a.dataKeyCommand(),
-		a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(),
-		a.policyCommand(), a.tokenCommand(), a.mountCommand(), a.auditCommand(), a.hsmCommand(),
-		a.configCommand(), a.completionCommand(), a.manCommand(), a.versionCommand(),
-	)
+	root := a.group("claviger", "Keep keys in an HSM and use them over the network")
+	for _, s := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(),
+			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
+		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
+			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
+		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand()}},
+		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.versionCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})
+		for _, c := range s.commands {
+			c.GroupID = s.title
+		}
+		root.AddCommand(s.commands...)
+	}
+	root.SetHelpCommandGroupID("This program:")
 	root.Long = `Claviger keeps keys inside a PKCS#11 token (HSM) and offers them over the
 network through Vault's HTTP API.
 
@@ -158,6 +170,8 @@ func (a *app) group(use, short string, subs ...*cobra.Command) *cobra.Command {
 		Use:   use,
 		Short: short,
 		Args:  cobra.ArbitraryArgs,
+		// "claviger key" alone does nothing: its usage shows the commands only.
+		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(subNames(cmd), ", "))

@@ -58,7 +58,11 @@ func (a *app) report(cmd *cobra.Command, err error) {
 	if err.Error() == "" {
 		return
 	}
-	a.note(a.red("Error:"), err.Error())
+	message := err.Error()
+	if errors.Is(err, context.Canceled) {
+		message = "interrupted"
+	}
+	a.note(a.red("Error:"), message)
 	if hint := a.hint(cmd, err); hint != "" {
 		a.note(a.bold("Hint:"), hint)
 	}

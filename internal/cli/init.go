@@ -51,7 +51,8 @@ leaves it to the pin_file of the server's configuration.`,
 	return cmd
 }
 
-func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
+// check finds what the server would refuse, before a PIN is asked for.
+func (f *initFlags) check() error {
 	req := f.req
 	switch {
 	case req.SecretShares < 1 || req.SecretShares > 255:
@@ -65,19 +66,16 @@ func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
 	case f.pinFile != "" && req.HSMToken != "adopt":
 		return usagef("--pin-file is for --hsm-token adopt only")
 	}
-	for _, file := range f.pgpKeys {
-		key, err := publicKey(file)
-		if err != nil {
-			return err
-		}
-		req.PGPKeys = append(req.PGPKeys, key)
+	return nil
+}
+
+func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
+	if err := f.check(); err != nil {
+		return err
 	}
-	if f.rootPGPKey != "" {
-		key, err := publicKey(f.rootPGPKey)
-		if err != nil {
-			return err
-		}
-		req.RootTokenPGPKey = key
+	req, err := f.request()
+	if err != nil {
+		return err
 	}
 	if req.HSMToken == "adopt" {
 		pin, err := a.pin(ctx, f.pinFile)
@@ -92,6 +90,24 @@ func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
 		return err
 	}
 	return a.showInit(req, result)
+}
+
+// request returns the request with the OpenPGP keys, without the PIN.
+func (f *initFlags) request() (api.Init, error) {
+	req := f.req
+	for _, file := range f.pgpKeys {
+		key, err := publicKey(file)
+		if err != nil {
+			return req, err
+		}
+		req.PGPKeys = append(req.PGPKeys, key)
+	}
+	if f.rootPGPKey == "" {
+		return req, nil
+	}
+	var err error
+	req.RootTokenPGPKey, err = publicKey(f.rootPGPKey)
+	return req, err
 }
 
 // publicKey returns an OpenPGP key file as the API takes it: armored text as it
@@ -138,6 +154,7 @@ func (a *app) showInit(req api.Init, r *api.InitResult) error {
 		}
 	}
 	fmt.Fprintf(a.out, "\nInitial Root Token: %s\n", printable(r.RootToken))
-	a.say("\nGive each share to one custodian: %d of %d unseal the server. They are shown only now.", req.SecretThreshold, len(shares))
+	fmt.Fprintln(a.err)
+	a.say("Give each share to one custodian: %d of %d unseal the server. They are shown only now.", req.SecretThreshold, len(shares))
 	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -86,19 +88,19 @@ func (a *app) text(data any, line, file string) error {
 
 // raw prints data as JSON, or secret bytes as they are, into a file that only
 // its owner reads or to standard output.
-func (a *app) raw(data any, bytes []byte, file string) error {
+func (a *app) raw(data any, secret []byte, file string) error {
 	switch {
 	case file != "":
-		return writeFile(file, bytes, 0o600)
+		return writeFile(file, secret, 0o600)
 	case a.format == "json":
 		return a.showJSON(data)
-	case a.outTTY && !isText(bytes):
+	case a.outTTY && !isText(secret):
 		return &usageError{"the output is binary and would disturb the terminal", "write it with --out FILE, or send it on with | or >"}
 	}
-	if _, err := a.out.Write(bytes); err != nil {
+	if _, err := a.out.Write(secret); err != nil {
 		return err
 	}
-	if a.outTTY && len(bytes) > 0 && bytes[len(bytes)-1] != '\n' {
+	if a.outTTY && len(secret) > 0 && secret[len(secret)-1] != '\n' {
 		_, err := fmt.Fprintln(a.out)
 		return err
 	}
@@ -107,7 +109,9 @@ func (a *app) raw(data any, bytes []byte, file string) error {
 
 // isText tells whether a terminal can show b.
 func isText(b []byte) bool {
-	return printable(strings.NewReplacer("\n", "", "\r\n", "").Replace(string(b))) == strings.ReplaceAll(string(b), "\n", "")
+	return utf8.Valid(b) && !bytes.ContainsFunc(b, func(r rune) bool {
+		return !unicode.IsPrint(r) && r != '\n' && r != '\t'
+	})
 }
 
 // writeFile writes a file as a whole or not at all. What is no regular file (a

@@ -96,6 +96,9 @@ func canSign(t token.Type) bool {
 const listPage = 512
 
 func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.Keys, error) {
+	if _, err := s.token.Get(); err != nil {
+		return nil, tokenFault(err, "list the keys")
+	}
 	out := &api.Keys{Keys: []string{}}
 	after := ""
 	for {

@@ -120,7 +120,7 @@ func (sc *scratch) sealRSA(v *version, pub *rsa.PublicKey, at []int) {
 				len(w.in), pub.N.BitLen(), longest)
 			continue
 		}
-		out, err := rsa.EncryptOAEP(sha256.New(), nil, pub, w.in, nil)
+		out, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, w.in, nil)
 		w.out, w.err = out, fault.Wrap(fault.Internal, err, "can't encrypt")
 		texts += textLen(v.prefix, len(out))
 	}

@@ -70,6 +70,9 @@ func (e *Entry) Decode(v any) error { return json.Unmarshal(e.data, v) }
 
 // Get reads a record into v and returns its version. ErrNotFound if there is none.
 func (s *Sealed) Get(ctx context.Context, table, key string, v any) (int64, error) {
+	if s.aead.Load() == nil {
+		return 0, ErrSealed
+	}
 	r, err := s.store.Get(ctx, table, key)
 	if err != nil {
 		return 0, err
@@ -86,6 +89,9 @@ func (s *Sealed) Get(ctx context.Context, table, key string, v any) (int64, erro
 
 // List opens records as Store.List finds them.
 func (s *Sealed) List(ctx context.Context, table, prefix, after string, limit int) ([]Entry, error) {
+	if s.aead.Load() == nil {
+		return nil, ErrSealed
+	}
 	records, err := s.store.List(ctx, table, prefix, after, limit)
 	if err != nil {
 		return nil, err

@@ -258,6 +258,9 @@ func TestSealedWithoutKey(t *testing.T) {
 	}
 	s.Seal()
 	check()
+	// Sealed, not even the absence of a record is told.
+	s = store.NewSealed(nil)
+	check()
 }
 
 // The genuine record is the first known answer: a fuzzing process is started

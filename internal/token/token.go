@@ -195,7 +195,8 @@ type Device interface {
 
 // Software makes and opens keys whose secrets are in server memory, for the
 // protection "software". The secret's form: raw bytes for symmetric and HMAC
-// keys, PKCS #8 DER for asymmetric ones.
+// keys, PKCS #8 DER for asymmetric ones. Open keeps no reference to secret: the
+// caller wipes it.
 type Software interface {
 	Generate(spec Spec) (secret, public []byte, err error)
 	Open(t Type, secret []byte) (Key, error)

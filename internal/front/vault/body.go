@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/claviger/claviger/internal/fault"
 )
@@ -27,9 +26,9 @@ func (c *call) readBody(buf []byte) ([]byte, error) {
 	if announced > c.h.MaxBody {
 		return nil, c.tooLarge()
 	}
-	control := http.NewResponseController(c.w)
-	// Writers without a connection, as in tests, know no deadlines: they don't block either.
-	_ = control.SetReadDeadline(c.deadline)
+	// The server lifts the deadline itself when the body has been read. Writers
+	// without a connection, as in tests, know no deadlines: they don't block either.
+	_ = http.NewResponseController(c.w).SetReadDeadline(c.deadline)
 	if want := int(min(announced+1, believed)); cap(buf) < want {
 		buf = make([]byte, 0, want)
 	}
@@ -40,8 +39,6 @@ func (c *call) readBody(buf []byte) ([]byte, error) {
 		case int64(len(buf)) > c.h.MaxBody:
 			return nil, c.tooLarge()
 		case err == io.EOF:
-			// The server listens on for the caller's going away.
-			_ = control.SetReadDeadline(time.Time{})
 			return buf, nil
 		case err != nil:
 			return nil, c.bodyError(err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -96,15 +97,21 @@ func TestSlowBody(t *testing.T) {
 			t.Errorf("after %q: took %v", start, took)
 		}
 	}
-	// The deadline of one request must not reach into the next on its connection.
+}
+
+// The time limit of reading one request must not end the connection for the
+// operation that follows, or for the next request.
+func TestReadDeadlineEndsWithBody(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{RequestTimeout: 50 * time.Millisecond})
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	r := bufio.NewReader(c)
-	for range 2 {
-		const request = "PUT /v1/echo HTTP/1.1\r\nHost: x\r\nX-Vault-Token: good\r\nContent-Length: 2\r\n\r\n{}"
+	for range 3 {
+		const request = "PUT /v1/wait HTTP/1.1\r\nHost: x\r\nX-Vault-Token: good\r\nContent-Length: 2\r\n\r\n{}"
 		if _, err := io.WriteString(c, request); err != nil {
 			t.Fatal(err)
 		}
@@ -112,11 +119,12 @@ func TestSlowBody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
-			t.Fatalf("%d, %v", resp.StatusCode, err)
-		}
+		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		time.Sleep(80 * time.Millisecond)
+		if err != nil || !strings.Contains(string(body), "the time for the request is over") {
+			t.Fatalf("%d %s, %v", resp.StatusCode, body, err)
+		}
+		time.Sleep(60 * time.Millisecond)
 	}
 }
 
@@ -176,5 +184,45 @@ func TestBuffersAreWiped(t *testing.T) {
 	p.put(&large)
 	if large[0] != 0 {
 		t.Error("a large buffer is not wiped")
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	d := &testDoor{}
+	defineTable(d)
+	s := httptest.NewUnstartedServer(New(d, Options{RequestTimeout: time.Second}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	put := func(body io.Reader) (*http.Response, string) {
+		req, err := http.NewRequest("PUT", s.URL+"/v1/echo", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer good")
+		resp, err := s.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(b)
+	}
+	text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 200_000))
+	resp, body := put(strings.NewReader(`{"b":"` + text + `"}`))
+	if resp.ProtoMajor != 2 || resp.StatusCode != 200 || !strings.Contains(body, text) {
+		t.Errorf("%s %d, %d bytes", resp.Proto, resp.StatusCode, len(body))
+	}
+	slow, end := io.Pipe()
+	defer end.Close()
+	if resp, body := put(slow); resp.StatusCode != 408 {
+		t.Errorf("slow body: %d %s", resp.StatusCode, body)
+	}
+	if resp, body := put(strings.NewReader(`{}`)); resp.StatusCode != 200 {
+		t.Errorf("after a slow body: %d %s", resp.StatusCode, body)
 	}
 }

@@ -230,15 +230,13 @@ func jsonBytes(d *decoder, v reflect.Value) error {
 }
 
 // decodeRun decodes a string of base64 without escapes and tells whether it was
-// one. Line breaks are left to the caller: encoding/base64 skips them, but a
-// JSON string can't hold them bare.
+// one. encoding/base64 skips line breaks, which a JSON string can't hold bare;
+// they show in a length that is no multiple of four or a result that is too short.
 func decodeRun(d *decoder, v reflect.Value, text []byte) bool {
-	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
-		return false
-	}
+	padding := len(text) - len(bytes.TrimRight(text, "="))
 	b := d.room(base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Decode(b, text)
-	if err != nil {
+	if err != nil || len(text)%4 != 0 || n != len(b)-padding {
 		return false
 	}
 	v.SetBytes(b[:n])

@@ -243,7 +243,7 @@ func (d *decoder) room(n int) []byte {
 		return make([]byte, n)
 	}
 	if len(d.bytes) < n {
-		d.bytes = make([]byte, d.blockSize(n))
+		d.bytes = make([]byte, max(n, d.blockSize(0)/4*3)) // base64 shrinks by that much
 	}
 	b := d.bytes[:n:n]
 	d.bytes = d.bytes[n:]

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/claviger/claviger/internal/fault"
@@ -19,11 +20,11 @@ import (
 // remembers the last request. Its only token is "good".
 type testDoor struct {
 	table []*op.Operation
-	last  guard.Request
+	last  atomic.Pointer[guard.Request]
 }
 
 func (d *testDoor) Handle(ctx context.Context, r *guard.Request) (*guard.Answer, error) {
-	d.last = *r
+	d.last.Store(r)
 	o := d.find(r)
 	if o == nil {
 		return nil, fault.New(fault.NotFound, "no handler for route %q. route entry not found.", r.Path)

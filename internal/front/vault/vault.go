@@ -84,16 +84,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		Decode: c.decode,
 	})
 	if err != nil {
-		return outcome(ctx, c.bodyErr, err)
+		return outcome(ctx, err)
 	}
 	return h.answer(w, answer)
 }
 
 // outcome chooses what the caller is told of a failed operation.
-func outcome(ctx context.Context, bodyErr, err error) error {
-	if bodyErr != nil {
-		return bodyErr
-	}
+func outcome(ctx context.Context, err error) error {
 	if fault.KindOf(err) == fault.Internal && ctx.Err() == context.DeadlineExceeded {
 		return fault.Wrap(fault.Uncertain, err, "the time for the request is over; whether it took effect is unknown")
 	}
@@ -107,8 +104,6 @@ type call struct {
 	r        *http.Request
 	verb     op.Verb
 	deadline time.Time
-	// bodyErr is why the body could not be read.
-	bodyErr error
 }
 
 // decode fills an operation's request; it is guard.Request.Decode.
@@ -122,7 +117,6 @@ func (c *call) decode(req any) (unknown []string, err error) {
 	buf := buffers.get()
 	body, err := c.readBody(*buf)
 	if err != nil {
-		c.bodyErr = err
 		return nil, err
 	}
 	*buf = body

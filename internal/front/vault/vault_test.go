@@ -73,6 +73,7 @@ func defineTable(d *testDoor) {
 	})
 	define(d, meta(op.Write, "wait"), func(ctx context.Context, _ *op.Call, _ *none) (*none, error) {
 		<-ctx.Done()
+		time.Sleep(20 * time.Millisecond) // an operation may be slow to notice
 		return nil, ctx.Err()
 	})
 }
@@ -206,7 +207,7 @@ func TestRequestAsGuardSeesIt(t *testing.T) {
 		{"POST", "/v1/x", []string{"X-Vault-Token: ", "Authorization: Basic YTpi"}, guard.Request{Verb: op.Write, Path: "x"}},
 	} {
 		s.do(c.method, c.path, "", c.headers...)
-		got := s.door.last
+		got := s.door.last.Load()
 		if got.Verb != c.want.Verb || got.Path != c.want.Path || got.Token != c.want.Token {
 			t.Errorf("%s %s %q: got %v %q %q", c.method, c.path, c.headers, got.Verb, got.Path, got.Token)
 		}

@@ -44,7 +44,7 @@ func prepareFile(path string, log *slog.Logger) (*os.File, error) {
 		return nil, err
 	}
 	if err := makeFile(path, dir); err != nil {
-		lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	return lock, nil
@@ -70,6 +70,13 @@ func lockFile(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// unlock gives the lock back. A child process that is just being started holds
+// the same lock until it runs its program; unlocking ends that too.
+func unlock(f *os.File) error {
+	unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	return f.Close()
 }
 
 func busy(f *os.File, path string) error {

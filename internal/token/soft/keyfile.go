@@ -74,7 +74,7 @@ var (
 // check bounds what an altered file can make us spend.
 func (k kdf) check() error {
 	if k.passes < 1 || k.passes > 64 || k.lanes < 1 || k.lanes > 64 ||
-		k.memory < 8*uint32(k.lanes) || k.memory > 1<<20 {
+		k.memory < 8*uint32(k.lanes) || k.memory > 1<<18 {
 		return fmt.Errorf("Argon2id parameters out of range (%d passes, %d KiB, %d lanes)", k.passes, k.memory, k.lanes)
 	}
 	return nil

@@ -15,13 +15,13 @@ import (
 
 // storage is where the key file lies.
 type storage interface {
+	// prepare makes what lock and write need.
+	prepare() error
 	// lock makes the caller the only user of the file, over all processes, or
 	// fails at once.
 	lock() (unlock func() error, err error)
 	// read returns the file, or token.ErrAbsent.
 	read() ([]byte, error)
-	// prepare makes what write needs.
-	prepare() error
 	// write replaces the file; when it returns nil, the new one survives a
 	// crash, and before that a crash leaves the old one or the new one.
 	write(file []byte) error
@@ -58,7 +58,9 @@ func (d directory) lock() (func() error, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", d.path(lockName), err)
 	}
-	return f.Close, nil
+	// Closing alone would not do: a process that is just being started may hold
+	// a copy of the descriptor until its exec.
+	return func() error { return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close()) }, nil
 }
 
 func (d directory) read() ([]byte, error) {

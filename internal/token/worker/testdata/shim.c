@@ -1,0 +1,119 @@
+/* A PKCS#11 module for tests: it passes everything on to the module SHIM_REAL,
+ * and misbehaves when a file in the directory SHIM_DIR tells it to. A file is
+ * obeyed once, by the process that manages to remove it; one whose name ends in
+ * "-all" is obeyed by all for as long as it is there. */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../pkcs11/pkcs11.h"
+
+static CK_FUNCTION_LIST *real, mine;
+
+static void path(char *buf, size_t n, const char *name)
+{
+	snprintf(buf, n, "%s/%s", getenv("SHIM_DIR"), name);
+}
+
+static int told(const char *what)
+{
+	char p[4096], all[64];
+	path(p, sizeof p, what);
+	if (unlink(p) == 0)
+		return 1;
+	snprintf(all, sizeof all, "%s-all", what);
+	path(p, sizeof p, all);
+	return access(p, F_OK) == 0;
+}
+
+static void note(const char *name, const char *text)
+{
+	char p[4096];
+	path(p, sizeof p, name);
+	int fd = open(p, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		abort();
+	close(fd);
+}
+
+static CK_RV misbehave(void)
+{
+	if (told("hang"))
+		for (;;)
+			pause();
+	if (told("crash"))
+		*(volatile int *)8 = 1;
+	if (told("removed"))
+		return 0x32; /* CKR_DEVICE_REMOVED */
+	if (told("session"))
+		return 0xb3; /* CKR_SESSION_HANDLE_INVALID */
+	if (told("device"))
+		return 0x30; /* CKR_DEVICE_ERROR */
+	return 0;
+}
+
+static CK_RV sign(CK_ULONG s, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *m)
+{
+	CK_RV rv = misbehave();
+	return rv ? rv : real->C_Sign(s, in, n, out, m);
+}
+
+static CK_RV encrypt(CK_ULONG s, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *m)
+{
+	CK_RV rv = misbehave();
+	return rv ? rv : real->C_Encrypt(s, in, n, out, m);
+}
+
+static CK_RV generate_pair(CK_ULONG s, CK_MECHANISM *m, CK_ATTRIBUTE *a, CK_ULONG na, CK_ATTRIBUTE *b, CK_ULONG nb,
+	CK_ULONG *pub, CK_ULONG *prv)
+{
+	CK_RV rv = real->C_GenerateKeyPair(s, m, a, na, b, nb, pub, prv);
+	if (told("crash-after-generate"))
+		abort();
+	return rv;
+}
+
+static CK_RV login(CK_ULONG s, CK_ULONG user, CK_BYTE *pin, CK_ULONG n)
+{
+	note("logins", user == 1 ? "u" : "s");
+	if (told("login-busy"))
+		return 0x05; /* CKR_GENERAL_ERROR */
+	if (told("login-locked"))
+		return 0xa4; /* CKR_PIN_LOCKED */
+	return real->C_Login(s, user, pin, n);
+}
+
+static CK_RV initialize(void *args)
+{
+	const char *secret = getenv("SHIM_SECRET");
+	if (secret)
+		note("landlock", open(secret, O_RDONLY) < 0 ? "denied\n" : "open\n");
+	if (told("slow-start"))
+		for (;;)
+			pause();
+	return real->C_Initialize(args);
+}
+
+CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
+{
+	void *dl = dlopen(getenv("SHIM_REAL"), RTLD_NOW | RTLD_LOCAL);
+	if (!dl)
+		return 0x05;
+	CK_RV (*get)(CK_FUNCTION_LIST **) = (CK_RV(*)(CK_FUNCTION_LIST **))dlsym(dl, "C_GetFunctionList");
+	CK_RV rv = get(&real);
+	if (rv)
+		return rv;
+	mine = *real;
+	mine.C_Initialize = initialize;
+	mine.C_Sign = sign;
+	mine.C_Encrypt = encrypt;
+	mine.C_Login = login;
+	mine.C_GenerateKeyPair = generate_pair;
+	*list = &mine;
+	return 0;
+}

@@ -1,0 +1,332 @@
+package worker
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/pkcs11"
+)
+
+// hsm is an open token. It implements token.Token.
+type hsm struct {
+	dev   *Device
+	pool  *pool
+	view  view
+	mechs map[pkcs11.CKM]pkcs11.MechanismInfo
+
+	mu    sync.RWMutex
+	facts facts
+	info  token.Info
+
+	refused sync.Map // variant → struct{}: parameters that the module does not take
+
+	storageMu sync.Mutex
+	storage   *key
+}
+
+var _ token.Token = (*hsm)(nil)
+
+func newHSM(d *Device, p *pool, v view, f facts) *hsm {
+	h := &hsm{dev: d, pool: p, view: v, facts: f, mechs: map[pkcs11.CKM]pkcs11.MechanismInfo{}}
+	for i := range v.slots {
+		s := &v.slots[i]
+		if !matches(s, d.cfg.Label, d.cfg.Serial) {
+			continue
+		}
+		for _, m := range s.mechs {
+			h.mechs[m.Type] = m
+		}
+		h.info = token.Info{
+			Driver: "pkcs11", Module: d.cfg.Module, Label: s.token.Label, Serial: s.token.Serial,
+			Manufacturer: s.token.Manufacturer, Model: s.token.Model, Firmware: s.token.Firmware.String(),
+			Hardware: s.slot.Flags&pkcs11.FlagHWSlot != 0,
+		}
+		break
+	}
+	return h
+}
+
+func (h *hsm) has(m pkcs11.CKM, flag uint64) bool {
+	i, ok := h.mechs[m]
+	return ok && i.Flags&flag == flag
+}
+
+func (h *hsm) refuses(v variant) bool {
+	_, ok := h.refused.Load(v)
+	return ok
+}
+
+func (h *hsm) refuse(v variant) { h.refused.Store(v, struct{}{}) }
+
+// Info implements token.Token.
+func (h *hsm) Info() token.Info {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.info
+}
+
+// Key implements token.Token.
+func (h *hsm) Key(s token.Stored) (token.Key, error) {
+	if h.pool.ended.Load() {
+		return nil, token.ErrClosed
+	}
+	if !s.Type.Valid() {
+		return nil, fmt.Errorf("%w: unknown key type %d", token.ErrUnsupported, uint8(s.Type))
+	}
+	switch s.Place {
+	case token.PlaceObject:
+		return newKey(h, s, fromObject, ""), nil
+	case token.PlaceWrapped:
+		if len(s.Blob) == 0 {
+			return nil, fmt.Errorf("%w: it is empty", token.ErrBlob)
+		}
+		return newKey(h, s, fromBlob, ""), nil
+	}
+	return nil, fmt.Errorf("%w: a stored key is an object or wrapped", token.ErrUnsupported)
+}
+
+// ask sends a request of the slow lane, or a hot one without a key, and repeats
+// it while workers end. use reads the answer behind its status.
+func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cost int64, use func(r *reader) error) error {
+	for attempt := 1; ; attempt++ {
+		if h.pool.ended.Load() {
+			return token.ErrClosed
+		}
+		pr, err := h.pool.acquire(ctx, nil, 0, slow)
+		if err != nil {
+			return err
+		}
+		c := pr.submit(nil, nil, cost, slow, func(b []byte, seq, _ uint32) []byte {
+			start := len(b)
+			return endFrame(append(beginFrame(b, kind, seq), payload...), start)
+		})
+		if c == nil {
+			h.pool.procs[pr.index].CompareAndSwap(pr, nil)
+			continue
+		}
+		if err := await(ctx, c); err != nil {
+			return err
+		}
+		if c.err == nil {
+			r := reader{b: c.payload}
+			err := parseStatus(&r)
+			if err == nil && use != nil {
+				err = use(&r)
+			}
+			c.release()
+			return err
+		}
+		c.release()
+		if attempt >= maxAttempts {
+			return fmt.Errorf("%w: %d workers ended during this call", token.ErrUnavailable, attempt)
+		}
+		h.pool.cfg.Observe.retry()
+	}
+}
+
+// Provision implements token.Token.
+func (h *hsm) Provision(ctx context.Context, transferable bool) error {
+	return seamError(h.ask(ctx, frameProvision, appendBool(nil, transferable), true, 10, func(r *reader) error {
+		f, err := parseFacts(r)
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		f.forgedTag, f.forgedBlob = h.facts.forgedTag, h.facts.forgedBlob
+		h.facts = f
+		h.info.Transferable = f.transferable
+		h.info.Quirks = h.quirks()
+		return nil
+	}))
+}
+
+// AuditKey implements token.Token.
+func (h *hsm) AuditKey(ctx context.Context) (st token.Stored, err error) {
+	err = h.ask(ctx, frameSystem, nil, true, 1, func(r *reader) (err error) {
+		st, err = parseStored(r)
+		return err
+	})
+	return st, seamError(err)
+}
+
+// Bounds of an HMAC key in bytes.
+const (
+	minHMAC = 32
+	maxHMAC = 512
+)
+
+// Generate implements token.Token.
+func (h *hsm) Generate(ctx context.Context, spec token.Spec) (st token.Stored, err error) {
+	defer h.pool.cfg.Observe.call("generate", time.Now())
+	if err := h.checkSpec(spec); err != nil {
+		return token.Stored{}, err
+	}
+	cost := map[token.Type]int64{token.RSA2048: 40, token.RSA3072: 120, token.RSA4096: 300}[spec.Type] + 1
+	err = h.ask(ctx, frameGenerate, appendSpec(nil, spec), true, cost, func(r *reader) (err error) {
+		st, err = parseStored(r)
+		return err
+	})
+	return st, seamError(err)
+}
+
+func (h *hsm) checkSpec(spec token.Spec) error {
+	if !spec.Type.Valid() || spec.Place > token.PlaceWrapped {
+		return fmt.Errorf("%w: unknown key type or place", token.ErrUnsupported)
+	}
+	if spec.Type == token.HMAC && (spec.Size < minHMAC || spec.Size > maxHMAC) {
+		return fmt.Errorf("%w: an HMAC key has %d to %d bytes, not %d", token.ErrUnsupported, minHMAC, maxHMAC, spec.Size)
+	}
+	if spec.Type != token.HMAC && spec.Size != 0 {
+		return fmt.Errorf("%w: a size is for HMAC keys only", token.ErrUnsupported)
+	}
+	hold, ok := h.Info().Holds[spec.Type]
+	if !ok {
+		return fmt.Errorf("%w: keys of type %s can't be held by this token", token.ErrUnsupported, spec.Type)
+	}
+	if spec.Place == token.PlaceObject && !hold.Object || spec.Place == token.PlaceWrapped && !hold.Wrapped {
+		return fmt.Errorf("%w: the module can't hold keys of type %s at that place: %s", token.ErrUnsupported, spec.Type, hold.Note)
+	}
+	return nil
+}
+
+// Destroy implements token.Token.
+func (h *hsm) Destroy(ctx context.Context, s token.Stored) error {
+	k, err := h.Key(s)
+	if err != nil {
+		return err
+	}
+	id := k.(*key).ident
+	for i := range h.pool.procs {
+		if pr := h.pool.procs[i].Load(); pr != nil {
+			pr.drop(id)
+		}
+	}
+	if s.Place != token.PlaceObject {
+		return nil
+	}
+	return seamError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
+}
+
+// Random implements token.Token.
+func (h *hsm) Random(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), maxRandom)
+		err := h.ask(ctx, frameRandom, appendU32(nil, uint32(n)), false, 1+int64(n>>12), func(r *reader) error {
+			if got := copy(p[:n], r.b); got != n || len(r.b) != n {
+				return errFrame
+			}
+			return nil
+		})
+		if err != nil {
+			return seamError(err)
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// Close implements token.Token.
+func (h *hsm) Close() error {
+	h.pool.close()
+	return nil
+}
+
+// Forms of a sealed secret: its first byte.
+const (
+	sealedAES = 1 // nonce ‖ AES-256-GCM ciphertext ‖ tag
+	sealedRSA = 2 // RSA-OAEP-SHA-256 with SHA-256(aad) as label
+)
+
+const maxSecret = 64
+
+// storageKey returns the storage key, ErrNotFound without Provision.
+func (h *hsm) storageKey() (*key, error) {
+	h.mu.RLock()
+	f := h.facts
+	h.mu.RUnlock()
+	if f.storage == 0 {
+		return nil, fmt.Errorf("%w: the token has no storage key (%s): it was not provisioned", token.ErrNotFound, labelStorage)
+	}
+	h.storageMu.Lock()
+	defer h.storageMu.Unlock()
+	if h.storage == nil {
+		h.storage = newKey(h, token.Stored{Type: f.storage, Place: token.PlaceObject, Public: f.storageKey}, fromLabel, labelStorage)
+	}
+	return h.storage, nil
+}
+
+// SealSecret implements token.Token.
+func (h *hsm) SealSecret(ctx context.Context, secret, aad []byte) ([]byte, error) {
+	if len(secret) > maxSecret {
+		return nil, fmt.Errorf("%w: a secret to seal has at most %d bytes", token.ErrUnsupported, maxSecret)
+	}
+	k, err := h.storageKey()
+	if err != nil {
+		return nil, err
+	}
+	if k.stored.Type == token.RSA2048 {
+		return sealRSA(k.stored.Public, secret, aad)
+	}
+	out := make([]byte, 13, 13+len(secret)+gcmTag)
+	out[0] = sealedAES
+	if _, err := rand.Read(out[1:]); err != nil {
+		return nil, err
+	}
+	items := []token.Item{{Nonce: out[1:13:13], AAD: aad, In: secret, Out: out}}
+	if err := k.Do(ctx, token.Op{Kind: token.Seal}, items); err != nil {
+		return nil, err
+	}
+	return items[0].Out, items[0].Err
+}
+
+func sealRSA(public, secret, aad []byte) ([]byte, error) {
+	pub, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("reading the public storage key: %w", err)
+	}
+	r, ok := pub.(*rsa.PublicKey)
+	if !ok {
+		return nil, errors.New("the public storage key is no RSA key")
+	}
+	label := sha256.Sum256(aad)
+	ct, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, r, secret, label[:])
+	if err != nil {
+		return nil, fmt.Errorf("sealing a secret: %w", err)
+	}
+	return append([]byte{sealedRSA}, ct...), nil
+}
+
+// OpenSecret implements token.Token.
+func (h *hsm) OpenSecret(ctx context.Context, sealed, aad []byte) ([]byte, error) {
+	k, err := h.storageKey()
+	if err != nil {
+		return nil, err
+	}
+	var op token.Op
+	var it token.Item
+	switch {
+	case len(sealed) >= 13+gcmTag && sealed[0] == sealedAES && k.stored.Type == token.AES256:
+		op, it = token.Op{Kind: token.Open}, token.Item{Nonce: sealed[1:13], AAD: aad, In: sealed[13:]}
+	case len(sealed) > 1 && sealed[0] == sealedRSA && k.stored.Type == token.RSA2048:
+		label := sha256.Sum256(aad)
+		op = token.Op{Kind: token.Decrypt, Scheme: token.OAEP, Hash: crypto.SHA256}
+		it = token.Item{AAD: label[:], In: sealed[1:]}
+	default:
+		return nil, token.ErrOpen
+	}
+	items := []token.Item{it}
+	if err := k.Do(ctx, op, items); err != nil {
+		return nil, err
+	}
+	return items[0].Out, items[0].Err
+}

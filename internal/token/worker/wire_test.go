@@ -1,0 +1,168 @@
+package worker
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+
+	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/pkcs11"
+)
+
+func TestWireRoundTrips(t *testing.T) {
+	t.Parallel()
+	l := loadRequest{slot: 7, from: fromBlob, typ: token.P256, id: token.ID{1, 2}, size: 3, label: "label", blob: []byte("blob")}
+	f, used, _, err := parseFrame(l.append(nil))
+	if err != nil || used == 0 || f.kind != frameLoad {
+		t.Fatal(f, used, err)
+	}
+	if got, err := parseLoad(f.payload); err != nil || !reflect.DeepEqual(got, l) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s := setup{"/m", "l", "s", []string{"a", "b"}, []string{"c"}, true, false}
+	if got, err := parseSetup(s.append(nil)); err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	v := view{library: pkcs11.LibraryInfo{Manufacturer: "m"}, hardened: []string{"x"}, slots: []slotView{{id: 1 << 40,
+		token: pkcs11.TokenInfo{Label: "t", MinPIN: 4}, mechs: []pkcs11.MechanismInfo{{Type: 1, Min: 2, Max: 3, Flags: 4}}}}}
+	if got, err := parseView(&reader{b: v.append(nil)}); err != nil || !reflect.DeepEqual(got, v) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	fs := facts{kek: true, trusted: true, storage: token.RSA2048, storageKey: []byte("k"), forgedTag: 5, forgedBlob: 6, wrap: 7, canWrap: true}
+	if got, err := parseFacts(&reader{b: fs.append(nil)}); err != nil || !reflect.DeepEqual(got, fs) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	st := token.Stored{Type: token.HMAC, Size: 64, Place: token.PlaceWrapped, ID: token.ID{9}, Blob: []byte("b"), Public: []byte("p")}
+	if got, err := parseStored(&reader{b: appendStored(nil, st)}); err != nil || !reflect.DeepEqual(got, st) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	fl := &failure{reasonHold, "C_Sign", pkcs11.GeneralError, "text"}
+	if got := parseStatus(&reader{b: appendFailure(nil, fl)}); !reflect.DeepEqual(got, error(fl)) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestDoRoundTrip(t *testing.T) {
+	t.Parallel()
+	op := pkcs11.Op{Func: pkcs11.Decrypt, Param: pkcs11.PSS, Mech: 1, Hash: 2, MGF: 3, Salt: 4}
+	units := []unit{{nonce: []byte("n"), aad: []byte("aad"), in: []byte("in"), room: 10}, {room: 3}, {in: []byte("x"), room: 5}}
+	f, _, _, err := parseFrame(appendDo(nil, 5, 6, op, units))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d doRequest
+	if err := d.parse(f.payload); err != nil || d.op != op || d.slot != 6 || len(d.items) != 3 || d.room != 3*resultHeader+18 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for i, u := range units {
+		it := d.items[i]
+		if !bytes.Equal(f.payload[it.In:it.In+it.InLen], u.in) || !bytes.Equal(f.payload[it.AAD:it.AAD+it.AADLen], u.aad) ||
+			!bytes.Equal(f.payload[it.Nonce:it.Nonce+it.NonceLen], u.nonce) || int(it.OutCap) != u.room {
+			t.Errorf("item %d: %+v", i, it)
+		}
+	}
+	out := append(make([]byte, 0, 200), "head"...)
+	at := uint32(0)
+	for i, text := range []string{"first", "", "third"} {
+		it := &d.items[i]
+		it.Out = at + resultHeader
+		at = it.Out + it.OutCap
+		it.OutLen = uint32(copy(out[4:cap(out)][it.Out:], text))
+	}
+	d.items[1].RV, d.items[1].At = pkcs11.GeneralError, pkcs11.AtCall
+	out = appendResults(out, 4, d.items)
+	r := reader{b: out[4:]}
+	for i, want := range []string{"first", "", "third"} {
+		if res := nextResult(&r); string(res.out) != want || res.rv != d.items[i].RV {
+			t.Errorf("result %d: %+v", i, res)
+		}
+	}
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzWorkerDecoder feeds the decoders of the worker's side.
+func FuzzWorkerDecoder(f *testing.F) {
+	f.Add(appendDo(nil, 1, 2, pkcs11.Op{Func: 1}, []unit{{in: []byte("x"), room: 4}}))
+	f.Add((&loadRequest{blob: []byte("b")}).append(nil))
+	f.Add(endFrame(append(beginFrame(nil, frameSetup, 1), (&setup{module: "m", read: []string{"r"}}).append(nil)...), 0))
+	f.Add(endFrame(append(beginFrame(nil, frameGenerate, 1), appendSpec(nil, token.Spec{Label: "x"})...), 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fr, used, need, err := parseFrame(b)
+		if err != nil || used == 0 {
+			if err == nil && need <= len(b) {
+				t.Fatalf("incomplete, but only %d of %d needed", need, len(b))
+			}
+			return
+		}
+		var d doRequest
+		if d.parse(fr.payload) == nil {
+			for _, it := range d.items {
+				if int(it.In)+int(it.InLen) > len(fr.payload) || it.AAD+it.AADLen != it.In || it.Nonce+it.NonceLen != it.AAD {
+					t.Fatalf("item outside: %+v", it)
+				}
+			}
+		}
+		if l, err := parseLoad(fr.payload); err == nil && len(l.append(nil)) != used {
+			t.Fatal("load does not come back")
+		}
+		parseSetup(fr.payload)
+		parseSpec(fr.payload)
+	})
+}
+
+// FuzzServerDecoder feeds the decoders of the server's side.
+func FuzzServerDecoder(f *testing.F) {
+	f.Add((&view{slots: []slotView{{}}}).append(nil))
+	f.Add((&facts{}).append([]byte{statusOK}))
+	f.Add(appendFailure(nil, &failure{msg: "x"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		parseView(&reader{b: b})
+		parseStored(&reader{b: b})
+		r := reader{b: b}
+		if parseStatus(&r) == nil {
+			parseFacts(&r)
+		}
+		r = reader{b: b}
+		for range 10 {
+			nextResult(&r)
+		}
+	})
+}
+
+func FuzzSoftHSMConf(f *testing.F) {
+	f.Add("directories.tokendir = /x # y\n")
+	f.Fuzz(func(t *testing.T, s string) { softHSMTokenDir(s) })
+}
+
+func TestSoftHSMConf(t *testing.T) {
+	t.Parallel()
+	for conf, want := range map[string]string{
+		"directories.tokendir = /var/lib/softhsm/tokens/\n":     "/var/lib/softhsm/tokens/",
+		"# directories.tokendir = /no\ndirectories.tokendir=/y": "/y",
+		"objectstore.backend = file":                            "",
+		"directories.tokendir = /a b # comment":                 "/a b",
+	} {
+		if got := softHSMTokenDir(conf); got != want {
+			t.Errorf("%q: %q", conf, got)
+		}
+	}
+}
+
+func TestLRU(t *testing.T) {
+	t.Parallel()
+	var l lru
+	l.init(2)
+	key := func(b byte) identity { return identity{id: token.ID{b}} }
+	a, _ := l.add(key(1))
+	b, _ := l.add(key(2))
+	l.get(key(1))
+	c, dropped := l.add(key(3))
+	if dropped != b || c.slot != b.slot || l.get(key(2)) != nil || l.get(key(1)) != a {
+		t.Errorf("dropped %+v, new %+v", dropped, c)
+	}
+	if !l.remove(a) || l.remove(a) || len(l.m) != 1 {
+		t.Error("remove")
+	}
+}
