@@ -28,6 +28,8 @@ type doctorReport struct {
 	Library      string          `json:"library_version"`
 	Slots        []doctorSlot    `json:"slots"`
 	KeyTypes     []doctorKeyType `json:"key_types"`
+	Hardened     []string        `json:"hardened"`
+	Missing      []string        `json:"hardening_missing"`
 	Quirks       []string        `json:"quirks"`
 	Rates        []doctorRate    `json:"rates"`
 }
@@ -169,6 +171,8 @@ func renderDoctor(r *doctorReport) string {
 	module.field("Manufacturer", r.Manufacturer)
 	module.field("Cryptoki", r.Cryptoki)
 	module.field("Library", r.Library)
+	module.field("Confined by", strings.Join(r.Hardened, ", "))
+	module.field("Not confined by", strings.Join(r.Missing, ", "))
 	var b strings.Builder
 	b.WriteString(module.render())
 	for _, s := range r.Slots {
