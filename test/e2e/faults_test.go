@@ -39,7 +39,7 @@ func TestBadModule(t *testing.T) {
 		t.Fatal("no libc found")
 	}
 	for _, c := range []struct{ module, want string }{
-		{"/nowhere/libpkcs11.so", "/nowhere/libpkcs11.so"},
+		{"/nowhere/libpkcs11.so", "no PKCS#11 module at /nowhere/libpkcs11.so"},
 		{notELF, notELF},
 		{libc[0], "C_GetFunctionList"},
 	} {
