@@ -4,7 +4,6 @@
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
 LDFLAGS := -s -w
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
 .PHONY: demo test build check fuzz bench install clean
 
