@@ -31,6 +31,8 @@ func deviceReason(err error) (fault.Kind, string) {
 	switch {
 	case errors.Is(err, token.ErrLocked):
 		return fault.Conflict, "its user PIN is locked after too many wrong ones"
+	case errors.Is(err, token.ErrModule):
+		return fault.Unavailable, err.Error()
 	case errors.Is(err, token.ErrAbsent):
 		return fault.Unavailable, "it is not there"
 	case errors.Is(err, token.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):

@@ -175,7 +175,7 @@ func typeNames() string {
 func (s *Service) create(ctx context.Context, p plan) (k *key, existed bool, err error) {
 	m, err := s.makeMaterial(ctx, p)
 	if err != nil {
-		return nil, false, s.logged(err, p.name)
+		return nil, false, err
 	}
 	e := s.cache.lock(p.name)
 	k, err = s.load(ctx, p.name, e)
@@ -192,7 +192,7 @@ func (s *Service) create(ctx context.Context, p plan) (k *key, existed bool, err
 	if existed || err != nil {
 		s.discard(ctx, m)
 	}
-	return k, existed, s.logged(storeFault(err, "store the key"), p.name)
+	return k, existed, storeFault(err, "store the key")
 }
 
 func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) (*key, error) {

@@ -63,7 +63,7 @@ func (s *Service) removeRecords(ctx context.Context, n keyName) ([]secretRecord,
 			return secrets, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
-			return nil, s.logged(storeFault(err, "delete the key"), n)
+			return nil, storeFault(err, "delete the key")
 		}
 	}
 	return nil, storeFault(store.ErrConflict, "delete the key")

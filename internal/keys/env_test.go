@@ -172,7 +172,7 @@ func newEnv(t testing.TB, onHSM bool) *env {
 }
 
 func hsmInfo(info token.Info) token.Info {
-	info.Hardware, info.Driver, info.Label = true, "pkcs11", "test hsm"
+	info.Embedded, info.Driver, info.Label = false, "pkcs11", "test hsm"
 	info.Holds = maps.Clone(info.Holds)
 	delete(info.Holds, token.ChaCha20)
 	delete(info.Holds, token.XChaCha20)

@@ -114,7 +114,7 @@ func (s *Service) load(ctx context.Context, n keyName, e *entry) (*key, error) {
 		err = checkKey(&k.meta)
 	}
 	if err != nil {
-		return nil, s.logged(storeFault(err, "read the key"), n)
+		return nil, storeFault(err, "read the key")
 	}
 	k.rec = rec
 	k.slots = make([]*slot, k.meta.Latest)
@@ -148,7 +148,7 @@ func (s *Service) version(ctx context.Context, k *key, v int) (*version, error) 
 	}
 	ver, err := s.readVersion(ctx, k, v)
 	if err != nil {
-		return nil, s.logged(err, k.name)
+		return nil, err
 	}
 	slot.version.Store(ver)
 	return ver, nil
@@ -218,7 +218,8 @@ func (s *Service) openSecret(r *secretRecord) (token.Key, error) {
 	return k, tokenFault(err, "open the key")
 }
 
-// logged writes a failure that is ours to the log, since callers see no cause.
+// logged writes a failure that is ours to the log, with the key's name: an item
+// of a batch does not reach the guard as an error.
 func (s *Service) logged(err error, n keyName) error {
 	if err != nil && fault.KindOf(err) == fault.Internal {
 		s.log.Error("a named key can't be used", "mount", n.mount, "key", n.name, "error", err)

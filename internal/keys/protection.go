@@ -36,7 +36,7 @@ func chooseProtection(info token.Info, t token.Type, asked api.Protection) (api.
 func defaultProtection(info token.Info, t token.Type) (api.Protection, error) {
 	hold := info.Holds[t]
 	switch {
-	case !info.Hardware:
+	case info.Embedded:
 		return api.ProtectionSoftware, nil
 	case hold.Wrapped:
 		return api.ProtectionWrapped, nil

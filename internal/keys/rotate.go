@@ -18,7 +18,7 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	id := k.meta.ID
 	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection})
 	if err != nil {
-		return nil, s.logged(err, k.name)
+		return nil, err
 	}
 	var record versionRecord
 	var added *slot

@@ -36,7 +36,7 @@ func (s *Service) update(ctx context.Context, n keyName, edit func(k *key) (*key
 		}
 		e.key.Store(nil) // whatever happened, the store knows
 		if !errors.Is(err, store.ErrConflict) {
-			return nil, s.logged(storeFault(err, "store the key"), n)
+			return nil, storeFault(err, "store the key")
 		}
 	}
 	return nil, storeFault(store.ErrConflict, "store the key")

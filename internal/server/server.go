@@ -72,6 +72,9 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 func (s *Server) build(dev *Dev) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
 	if err := s.openStore(ctx, dev != nil); err != nil {
 		return err
 	}

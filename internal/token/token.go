@@ -35,6 +35,9 @@ var (
 	ErrExists = errors.New("the HSM token is initialised already")
 	// ErrAbsent: the module shows no such token.
 	ErrAbsent = errors.New("no such HSM token")
+	// ErrModule: the PKCS#11 module is not there, is none, or can't be loaded;
+	// the text says which.
+	ErrModule = errors.New("the PKCS#11 module can't be used")
 	// ErrUnavailable: the token did not answer within the caller's deadline.
 	ErrUnavailable = errors.New("the HSM token does not answer")
 	// ErrSealed: no token is open.
@@ -218,7 +221,7 @@ type Info struct {
 	Manufacturer string
 	Model        string
 	Firmware     string
-	Hardware     bool          // false for the embedded token
+	Embedded     bool          // the embedded software token, no PKCS#11 module
 	Holds        map[Type]Hold // types that are absent can't be held
 	Transferable bool          // the KEK may leave under another HSM's KEKEK
 	Quirks       []string      // departures from PKCS#11 that the driver works around

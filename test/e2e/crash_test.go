@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -56,8 +58,9 @@ func TestKillAndUnsealWithOtherShares(t *testing.T) {
 		s.Unseal(t, s.Shares[2:]...)
 		h.check(t, s)
 	}
+	key := s.OK(t, "GET", "sys/hsm", nil)["audit_public_key"].(string)
 	s.Stop()
-	verifyAudit(t, s)
+	verifyAudit(t, s, key)
 	if len(h.ciphertexts) < 100 || len(h.signatures) < 10 {
 		t.Errorf("the load was too small to prove anything: %d ciphertexts, %d signatures", len(h.ciphertexts), len(h.signatures))
 	}
@@ -232,12 +235,32 @@ func killWorker(t *testing.T, s *harness.Server) {
 	syscall.Kill(workers[mathrand.IntN(len(workers))], syscall.SIGKILL)
 }
 
-// verifyAudit runs the offline verifier over the server's audit log.
-func verifyAudit(t *testing.T, s *harness.Server) {
+// verifyAudit runs the offline verifier over the server's audit log; a log with
+// one changed byte must not pass.
+func verifyAudit(t *testing.T, s *harness.Server, publicKey string) {
 	t.Helper()
-	out, err := exec.Command(harness.Binary(t), "audit", "verify", filepath.Join(s.Dir, "data", "audit.log")).CombinedOutput()
+	dir := t.TempDir()
+	key, log, forged := filepath.Join(dir, "audit.pem"), filepath.Join(s.Dir, "data", "audit.log"), filepath.Join(dir, "forged.log")
+	text, err := os.ReadFile(log)
 	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, key, []byte(publicKey))
+	if out, err := exec.Command(harness.Binary(t), "audit", "verify", "--public-key", key, log).CombinedOutput(); err != nil {
 		t.Errorf("claviger audit verify: %v\n%s", err, out)
+	}
+	at := bytes.Index(text[len(text)/2:], []byte("transit.encrypt")) + len(text)/2
+	text[at] ^= 1
+	write(t, forged, text)
+	if out, err := exec.Command(harness.Binary(t), "audit", "verify", "--public-key", key, forged).CombinedOutput(); err == nil {
+		t.Errorf("a forged audit log passes:\n%s", out)
+	}
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

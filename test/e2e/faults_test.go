@@ -39,7 +39,7 @@ func TestBadModule(t *testing.T) {
 		t.Fatal("no libc found")
 	}
 	for _, c := range []struct{ module, want string }{
-		{"/nowhere/libpkcs11.so", "/nowhere/libpkcs11.so"},
+		{"/nowhere/libpkcs11.so", "no PKCS#11 module at /nowhere/libpkcs11.so"},
 		{notELF, notELF},
 		{libc[0], "C_GetFunctionList"},
 	} {
@@ -76,6 +76,7 @@ func TestTokenRemoved(t *testing.T) {
 	if err := os.Rename(away, tokens); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { if t.Failed() { t.Log(s.Log()) } })
 	back := s.OK(t, "POST", "transit/decrypt/k", map[string]any{"ciphertext": data["ciphertext"]})
 	if back["plaintext"] != "aGVsbG8=" {
 		t.Errorf("another plaintext: %v", back)

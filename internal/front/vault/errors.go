@@ -2,7 +2,6 @@ package vault
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 
@@ -31,13 +30,12 @@ var kinds = [...]struct {
 	fault.Uncertain:     {http.StatusInternalServerError, "whether the operation took effect is unknown"},
 }
 
-// refuse answers a failed request.
+// refuse answers a failed request. The guard has logged what is ours of it.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	kind := fault.KindOf(err)
 	if int(kind) >= len(kinds) {
 		kind = fault.Internal
 	}
-	h.log(r, kind, err)
 	status := kinds[kind].status
 	if errors.Is(err, errSlow) {
 		status = http.StatusRequestTimeout
@@ -45,19 +43,6 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	body := appendErrors(nil, messages(kind, err))
 	if err := write(w, status, jsonText, body); err != nil {
 		h.Logger.Debug("answer not delivered", "path", r.URL.Path, "error", err)
-	}
-}
-
-// log records what went wrong on our side; the causes of wrong requests are the
-// callers' matter.
-func (h *handler) log(r *http.Request, kind fault.Kind, err error) {
-	switch kind {
-	case fault.Internal, fault.Uncertain, fault.Unavailable:
-		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-			h.Logger.Info("request ended by the caller", "method", r.Method, "path", r.URL.Path, "error", err)
-			return
-		}
-		h.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "kind", kind.String(), "error", err)
 	}
 }
 

@@ -91,6 +91,7 @@ func (t *Token) Info() token.Info {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return token.Info{
+		Embedded:     true,
 		Driver:       "soft",
 		Label:        t.header.label,
 		Serial:       t.header.serialText(),

@@ -11,11 +11,11 @@ func TestExamine(t *testing.T) {
 	t.Parallel()
 	cfg := softConfig(t)
 	openToken(t, cfg).Close()
-	r, err := Examine(context5(t), cfg, nil)
+	r, err := Examine(within(t), cfg, nil)
 	if err != nil || len(r.Slots) != 2 || r.Slots[0].Label != "test" || len(r.Slots[0].Mechanisms) < 20 || r.Types != nil {
 		t.Fatalf("without a PIN: %+v, %v", r, err)
 	}
-	r, err = Examine(context5(t), cfg, []byte(testPIN))
+	r, err = Examine(within(t), cfg, []byte(testPIN))
 	if err != nil {
 		t.Fatal(err)
 	}

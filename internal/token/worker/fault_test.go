@@ -17,11 +17,15 @@ import (
 	"github.com/claviger/claviger/internal/token"
 )
 
+// shimDir is removed by TestMain.
+var shimDir string
+
 var shimOnce = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "claviger-shim")
 	if err != nil {
 		return "", err
 	}
+	shimDir = dir
 	so := filepath.Join(dir, "shim.so")
 	out, err := exec.Command("gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", so, "testdata/shim.c", "-ldl").CombinedOutput()
 	if err != nil {
@@ -173,6 +177,9 @@ func TestMisbehavingModule(t *testing.T) {
 			if what != "session" && what != "device" && s.retries.Load() == 0 {
 				t.Error("no call was repeated")
 			}
+			if (what == "session" || what == "device") && s.restarts.Load() != 0 {
+				t.Error("a broken session cost a worker")
+			}
 			t.Logf("%d calls, %d retries, %d restarts", n, s.retries.Load(), s.restarts.Load())
 		})
 	}
@@ -249,7 +256,7 @@ func TestWrongPINOnce(t *testing.T) {
 	t.Parallel()
 	s := newShim(t)
 	d := newDevice(t, s.cfg)
-	ctx := context5(t)
+	ctx := within(t)
 	if err := d.Create(ctx, []byte(testSO), []byte(testPIN)); err != nil {
 		t.Fatal(err)
 	}
@@ -305,10 +312,10 @@ func TestStartHangs(t *testing.T) {
 	s.cfg.StartTimeout = time.Second
 	d := newDevice(t, s.cfg)
 	s.tell(t, "slow-start")
-	if _, err := d.State(context5(t)); !errors.Is(err, token.ErrUnavailable) {
+	if _, err := d.State(within(t)); !errors.Is(err, token.ErrUnavailable) {
 		t.Errorf("a module that hangs in C_Initialize: %v", err)
 	}
-	if st, err := d.State(context5(t)); err != nil || !st.Present {
+	if st, err := d.State(within(t)); err != nil || !st.Present {
 		t.Errorf("after that: %+v, %v", st, err)
 	}
 }
@@ -334,7 +341,7 @@ func TestNoModule(t *testing.T) {
 		}
 		cfg := softConfig(t)
 		cfg.Module = path
-		_, err := newDevice(t, cfg).State(context5(t))
+		_, err := newDevice(t, cfg).State(within(t))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -358,10 +365,10 @@ func TestTokenRemoved(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(filepath.Dir(cfg.LockFile), "tokens")); err != nil {
 		t.Fatal(err)
 	}
-	if err := object.Do(context5(t), op, in); !errors.Is(err, token.ErrNotFound) {
+	if err := object.Do(within(t), op, in); !errors.Is(err, token.ErrNotFound) {
 		t.Errorf("object key of a removed token: %v", err)
 	}
-	if _, err := h.Generate(context5(t), newSpec(token.P256, token.PlaceObject)); err == nil {
+	if _, err := h.Generate(within(t), newSpec(token.P256, token.PlaceObject)); err == nil {
 		t.Error("a key was generated in a removed token")
 	}
 	for i := range h.pool.procs {
@@ -427,11 +434,11 @@ func TestObjectsAreSecret(t *testing.T) {
 	for _, transferable := range []bool{false, true} {
 		cfg := softConfig(t)
 		d := newDevice(t, cfg)
-		if err := d.Create(context5(t), []byte(testSO), []byte(testPIN)); err != nil {
+		if err := d.Create(within(t), []byte(testSO), []byte(testPIN)); err != nil {
 			t.Fatal(err)
 		}
 		h := openDevice(t, d)
-		if err := h.Provision(context5(t), transferable); err != nil {
+		if err := h.Provision(within(t), transferable); err != nil {
 			t.Fatal(err)
 		}
 		if h.Info().Transferable != transferable {

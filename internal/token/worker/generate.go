@@ -29,11 +29,11 @@ func (p *process) bear(s *pkcs11.Session, typ token.Type, size int, b birth) (bo
 	case token.ClassHMAC:
 		return bearSecret(s, pkcs11.GenericKeyGen, usage(b.common(), typ).Ulong(pkcs11.AttrValueLen, uint64(size)))
 	case token.ClassRSA:
-		return bearPair(s, pkcs11.RSAKeyGen, typ, nil, b)
+		return p.bearPair(s, pkcs11.RSAKeyGen, typ, nil, b)
 	case token.ClassECDSA:
-		return bearPair(s, pkcs11.ECKeyGen, typ, curveParams[typ], b)
+		return p.bearPair(s, pkcs11.ECKeyGen, typ, curveParams[typ], b)
 	case token.ClassEd25519:
-		return bearEd25519(s, b)
+		return p.bearEd25519(s, b)
 	}
 	return born{}, &failure{reason: reasonHold, msg: fmt.Sprintf("PKCS#11 tokens hold no keys of type %s", typ)}
 }
@@ -43,23 +43,39 @@ func bearSecret(s *pkcs11.Session, m pkcs11.CKM, t *pkcs11.Template) (born, erro
 	return born{secret: h}, err
 }
 
-func bearEd25519(s *pkcs11.Session, b birth) (k born, err error) {
+func (p *process) bearEd25519(s *pkcs11.Session, b birth) (k born, err error) {
 	for _, params := range ed25519Params {
-		if k, err = bearPair(s, pkcs11.EdwardsKeyGen, token.Ed25519, params, b); err == nil {
+		if k, err = p.bearPair(s, pkcs11.EdwardsKeyGen, token.Ed25519, params, b); err == nil {
 			return k, nil
 		}
 	}
 	return born{}, err
 }
 
-func bearPair(s *pkcs11.Session, m pkcs11.CKM, typ token.Type, params []byte, b birth) (born, error) {
-	pub, prv, err := s.GenerateKeyPair(m, publicTemplate(typ, params), usage(b.common(), typ))
+// bearPair generates a pair. A module that refuses the templates is asked again
+// with plain ones, and that is remembered if it helps.
+func (p *process) bearPair(s *pkcs11.Session, m pkcs11.CKM, typ token.Type, params []byte, b birth) (born, error) {
+	plain := p.plain.Load()
+	pub, prv, err := s.GenerateKeyPair(m, publicTemplate(typ, params, plain, b), privateTemplate(typ, plain, b))
+	if err != nil && !plain && refused(err) {
+		plain = true
+		var again error
+		pub, prv, again = s.GenerateKeyPair(m, publicTemplate(typ, params, plain, b), privateTemplate(typ, plain, b))
+		if again == nil {
+			p.plain.Store(true)
+		}
+		if again == nil || !refused(again) {
+			err = again
+		}
+	}
 	if err != nil {
 		return born{}, err
 	}
 	der, err := readPublic(s, pub, typ)
-	// The public half is a session object; one that stays costs memory only.
-	_ = s.Destroy(pub)
+	if !plain {
+		// A session object; one that stays costs memory only.
+		_ = s.Destroy(pub)
+	}
 	if err != nil {
 		return born{}, errors.Join(err, s.Destroy(prv))
 	}

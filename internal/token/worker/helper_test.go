@@ -18,7 +18,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "token-worker" {
 		os.Exit(Main())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shimDir != "" {
+		os.RemoveAll(shimDir)
+	}
+	os.Exit(code)
 }
 
 const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
@@ -54,7 +58,7 @@ func softConfig(t testing.TB) Config {
 	}
 }
 
-func context5(t testing.TB) context.Context { return contextOf(t, 30*time.Second) }
+func within(t testing.TB) context.Context { return contextOf(t, 30*time.Second) }
 
 func contextOf(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -75,7 +79,7 @@ func newDevice(t testing.TB, cfg Config) *Device {
 func openToken(t testing.TB, cfg Config) *hsm {
 	t.Helper()
 	d := newDevice(t, cfg)
-	ctx := context5(t)
+	ctx := within(t)
 	if err := d.Create(ctx, []byte(testSO), []byte(testPIN)); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +92,7 @@ func openToken(t testing.TB, cfg Config) *hsm {
 
 func openDevice(t testing.TB, d *Device) *hsm {
 	t.Helper()
-	h, err := d.open(context5(t), []byte(testPIN))
+	h, err := d.open(within(t), []byte(testPIN))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +111,7 @@ func newSpec(typ token.Type, place token.Place) token.Spec {
 
 func generate(t testing.TB, h token.Token, typ token.Type, place token.Place) (token.Stored, token.Key) {
 	t.Helper()
-	st, err := h.Generate(context5(t), newSpec(typ, place))
+	st, err := h.Generate(within(t), newSpec(typ, place))
 	if err != nil {
 		t.Fatalf("generating %v: %v", typ, err)
 	}
@@ -122,7 +126,7 @@ func generate(t testing.TB, h token.Token, typ token.Type, place token.Place) (t
 func do1(t testing.TB, k token.Key, op token.Op, it token.Item) []byte {
 	t.Helper()
 	items := []token.Item{it}
-	if err := k.Do(context5(t), op, items); err != nil {
+	if err := k.Do(within(t), op, items); err != nil {
 		t.Fatalf("%+v: %v", op, err)
 	}
 	if items[0].Err != nil {

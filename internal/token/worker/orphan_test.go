@@ -28,7 +28,7 @@ func TestOrphanChild(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(os.Getenv("SHIM_DIR"), "hang"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	go k.Do(context5(t), token.Op{Kind: token.Sign}, []token.Item{{In: make([]byte, 32)}})
+	go k.Do(within(t), token.Op{Kind: token.Sign}, []token.Item{{In: make([]byte, 32)}})
 	for i := range h.pool.procs {
 		os.Stdout.WriteString("WORKER " + strconv.Itoa(h.pool.procs[i].Load().child.cmd.Process.Pid) + "\n")
 	}

@@ -110,6 +110,7 @@ type process struct {
 	table  map[uint32]loaded
 	do     doRequest
 
+	plain     atomic.Bool   // the module takes plain templates of key pairs only
 	kek       atomic.Uint64 // handle, 0 if unknown
 	kekStrict atomic.Bool   // the KEK is CKA_TRUSTED
 	slow      slowLane

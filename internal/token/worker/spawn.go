@@ -235,6 +235,8 @@ func seamError(err error) error {
 	}
 	var seam error
 	switch {
+	case f.reason == reasonModule:
+		seam = token.ErrModule
 	case f.reason == reasonAbsent:
 		seam = token.ErrAbsent
 	case f.reason == reasonExists:

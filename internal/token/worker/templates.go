@@ -98,16 +98,38 @@ func unwrapTemplate(typ token.Type) *pkcs11.Template {
 	return usage(t, typ)
 }
 
-// publicTemplate is that of a pair's public half: a session object, which is
-// read once and dropped, so that the token keeps secrets only.
-func publicTemplate(typ token.Type, params []byte) *pkcs11.Template {
-	t := (&pkcs11.Template{}).Bool(false, pkcs11.AttrToken).Bool(true, pkcs11.AttrVerify)
-	if typ.Class() == token.ClassRSA {
-		return t.Bool(true, pkcs11.AttrEncrypt).
-			Ulong(pkcs11.AttrModulusBits, uint64(typ.Bits())).
-			Bytes(pkcs11.AttrPublicExponent, []byte{1, 0, 1})
+// publicTemplate is that of a pair's public half. It is a session object, which
+// is read once and dropped, so that the token keeps secrets only. A module that
+// refuses that (tpm2-pkcs11) gets a plain template: a token object, with only
+// what can't be left out.
+func publicTemplate(typ token.Type, params []byte, plain bool, b birth) *pkcs11.Template {
+	t := (&pkcs11.Template{}).Bool(plain && b.object, pkcs11.AttrToken)
+	switch {
+	case plain && b.id != nil:
+		t.Bytes(pkcs11.AttrID, b.id)
+	case !plain:
+		t.Bool(true, pkcs11.AttrVerify)
 	}
-	return t.Bytes(pkcs11.AttrECParams, params)
+	if typ.Class() != token.ClassRSA {
+		return t.Bytes(pkcs11.AttrECParams, params)
+	}
+	if !plain {
+		t.Bool(true, pkcs11.AttrEncrypt)
+	}
+	return t.Ulong(pkcs11.AttrModulusBits, uint64(typ.Bits())).Bytes(pkcs11.AttrPublicExponent, []byte{1, 0, 1})
+}
+
+// privateTemplate is that of a pair's private half.
+func privateTemplate(typ token.Type, plain bool, b birth) *pkcs11.Template {
+	t := b.common()
+	if !plain {
+		return usage(t, typ)
+	}
+	t.Bool(true, pkcs11.AttrSign)
+	if typ.Class() == token.ClassRSA {
+		t.Bool(true, pkcs11.AttrDecrypt)
+	}
+	return t
 }
 
 // kekTemplate is the KEK's: wrap and unwrap only.

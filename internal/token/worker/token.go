@@ -48,7 +48,6 @@ func newHSM(d *Device, p *pool, v view, f facts) *hsm {
 		h.info = token.Info{
 			Driver: "pkcs11", Module: d.cfg.Module, Label: s.token.Label, Serial: s.token.Serial,
 			Manufacturer: s.token.Manufacturer, Model: s.token.Model, Firmware: s.token.Firmware.String(),
-			Hardware: s.slot.Flags&pkcs11.FlagHWSlot != 0,
 		}
 		break
 	}

@@ -23,7 +23,7 @@ func TestLifeOfToken(t *testing.T) {
 	t.Parallel()
 	cfg := softConfig(t)
 	d := newDevice(t, cfg)
-	ctx := context5(t)
+	ctx := within(t)
 	st, err := d.State(ctx)
 	if err != nil || !st.Present || st.Initialized {
 		t.Fatalf("empty module: %+v, %v", st, err)
@@ -136,7 +136,7 @@ func TestEveryType(t *testing.T) {
 	h := openToken(t, softConfig(t))
 	for _, typ := range token.Types() {
 		if typ == token.ChaCha20 || typ == token.XChaCha20 {
-			if _, err := h.Generate(context5(t), newSpec(typ, token.PlaceAuto)); !errors.Is(err, token.ErrUnsupported) {
+			if _, err := h.Generate(within(t), newSpec(typ, token.PlaceAuto)); !errors.Is(err, token.ErrUnsupported) {
 				t.Errorf("%v: %v", typ, err)
 			}
 			continue
@@ -147,10 +147,10 @@ func TestEveryType(t *testing.T) {
 				t.Errorf("%v: place %v instead of %v", typ, st.Place, place)
 			}
 			exercise(t, st, k)
-			if err := h.Destroy(context5(t), st); err != nil {
+			if err := h.Destroy(within(t), st); err != nil {
 				t.Errorf("destroying %v: %v", typ, err)
 			}
-			if err := h.Destroy(context5(t), st); err != nil {
+			if err := h.Destroy(within(t), st); err != nil {
 				t.Errorf("destroying %v again: %v", typ, err)
 			}
 			if st.Place == token.PlaceObject {
@@ -160,14 +160,14 @@ func TestEveryType(t *testing.T) {
 				} else if typ.Class() == token.ClassHMAC {
 					op = token.Op{Kind: token.MAC, Hash: crypto.SHA256}
 				}
-				err := k.Do(context5(t), op, []token.Item{{In: []byte("x"), Nonce: make([]byte, 12)}})
+				err := k.Do(within(t), op, []token.Item{{In: []byte("x"), Nonce: make([]byte, 12)}})
 				if !errors.Is(err, token.ErrNotFound) {
 					t.Errorf("using a destroyed %v: %v", typ, err)
 				}
 			}
 		}
 	}
-	if _, err := h.Generate(context5(t), newSpec(token.Ed25519, token.PlaceWrapped)); !errors.Is(err, token.ErrUnsupported) {
+	if _, err := h.Generate(within(t), newSpec(token.Ed25519, token.PlaceWrapped)); !errors.Is(err, token.ErrUnsupported) {
 		t.Errorf("wrapped Ed25519: %v", err)
 	}
 }
@@ -225,7 +225,7 @@ func exerciseAEAD(t *testing.T, k token.Key) {
 				{Nonce: nonce, In: ct[:15]},
 				{Nonce: nonce[:11], In: ct},
 			}
-			if err := k.Do(context5(t), token.Op{Kind: token.Open}, items); err != nil {
+			if err := k.Do(within(t), token.Op{Kind: token.Open}, items); err != nil {
 				t.Fatal(err)
 			}
 			for i := range 3 {
@@ -272,7 +272,7 @@ func exerciseRSA(t *testing.T, st token.Stored, k token.Key) {
 				t.Errorf("OAEP %v: %q", h, got)
 			}
 			items := []token.Item{{In: ct, AAD: []byte("other")}, {In: ct[1:]}, {In: bytes.Repeat([]byte{0xFF}, len(ct))}, {In: make([]byte, len(ct))}}
-			if err := k.Do(context5(t), op, items); err != nil {
+			if err := k.Do(within(t), op, items); err != nil {
 				t.Fatal(err)
 			}
 			for i := range items {
@@ -300,7 +300,7 @@ func TestBatches(t *testing.T) {
 			items[i] = token.Item{Nonce: make([]byte, 12), In: bytes.Repeat([]byte{byte(i)}, i%70), Out: []byte{1, 2}}
 			items[i].Nonce[0], items[i].Nonce[1] = byte(i), byte(i>>8)
 		}
-		if err := k.Do(context5(t), token.Op{Kind: token.Seal}, items); err != nil {
+		if err := k.Do(within(t), token.Op{Kind: token.Seal}, items); err != nil {
 			t.Fatal(err)
 		}
 		back := make([]token.Item, len(items))
@@ -309,7 +309,7 @@ func TestBatches(t *testing.T) {
 		}
 		back[500].In = bytes.Clone(back[500].In)
 		back[500].In[0] ^= 1
-		if err := k.Do(context5(t), token.Op{Kind: token.Open}, back); err != nil {
+		if err := k.Do(within(t), token.Op{Kind: token.Open}, back); err != nil {
 			t.Fatal(err)
 		}
 		for i := range back {
@@ -337,7 +337,7 @@ func TestBlob(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := k.Do(context5(t), token.Op{Kind: token.Sign}, []token.Item{{In: digest[:]}}); !errors.Is(err, token.ErrBlob) {
+		if err := k.Do(within(t), token.Op{Kind: token.Sign}, []token.Item{{In: digest[:]}}); !errors.Is(err, token.ErrBlob) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
@@ -348,13 +348,13 @@ func TestSmallHMACKey(t *testing.T) {
 	h := openToken(t, softConfig(t))
 	s := newSpec(token.HMAC, token.PlaceAuto)
 	s.Size = 32
-	st, err := h.Generate(context5(t), s)
+	st, err := h.Generate(within(t), s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k, _ := h.Key(st)
 	do1(t, k, token.Op{Kind: token.MAC, Hash: crypto.SHA256}, token.Item{In: []byte("m")})
-	err = k.Do(context5(t), token.Op{Kind: token.MAC, Hash: crypto.SHA512}, []token.Item{{In: []byte("m")}})
+	err = k.Do(within(t), token.Op{Kind: token.MAC, Hash: crypto.SHA512}, []token.Item{{In: []byte("m")}})
 	if !errors.Is(err, token.ErrUnsupported) {
 		t.Errorf("SHA-512 with a key of 32 bytes: %v", err)
 	}
@@ -364,7 +364,7 @@ func TestRandom(t *testing.T) {
 	t.Parallel()
 	h := openToken(t, softConfig(t))
 	a, b := make([]byte, 200_000), make([]byte, 200_000)
-	if err := errors.Join(h.Random(context5(t), a), h.Random(context5(t), b)); err != nil {
+	if err := errors.Join(h.Random(within(t), a), h.Random(within(t), b)); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Equal(a[:32], b[:32]) || bytes.Equal(a[len(a)-32:], make([]byte, 32)) {
@@ -376,11 +376,11 @@ func TestGenerateAgain(t *testing.T) {
 	t.Parallel()
 	h := openToken(t, softConfig(t))
 	s := newSpec(token.P256, token.PlaceObject)
-	first, err := h.Generate(context5(t), s)
+	first, err := h.Generate(within(t), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := h.Generate(context5(t), s)
+	second, err := h.Generate(within(t), s)
 	if err != nil || bytes.Equal(first.Public, second.Public) {
 		t.Fatalf("the second call made no new key: %v", err)
 	}
