@@ -57,7 +57,7 @@ func TestLive(t *testing.T) {
 	t.Parallel()
 	t.Run("software token", func(t *testing.T) {
 		t.Parallel()
-		live(t, config.Dev(t.TempDir()))
+		live(t, config.Dev(t.TempDir()), "software")
 	})
 	t.Run("SoftHSM2", func(t *testing.T) {
 		t.Parallel()
@@ -66,12 +66,13 @@ func TestLive(t *testing.T) {
 		cfg.Token.Driver = config.DriverPKCS11
 		cfg.Token.PKCS11.Module = module
 		cfg.Token.PKCS11.Env = variables(env)
-		live(t, cfg)
+		live(t, cfg, "wrapped")
 	})
 }
 
-// live starts an unsealed server and runs the scripts against it.
-func live(t *testing.T, cfg *config.Config) {
+// live starts an unsealed server and runs the scripts against it. PROTECTION is
+// how keys are kept there by default.
+func live(t *testing.T, cfg *config.Config, protection string) {
 	cfg.Listeners = []config.Listener{{Address: "127.0.0.1:0"}}
 	s, err := server.New(cfg, server.Options{
 		Dev: &server.Dev{}, Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -90,9 +91,12 @@ func live(t *testing.T, cfg *config.Config) {
 	})
 	root, _ := s.DevInfo()
 	testscript.Run(t, testscript.Params{
-		Dir:   "testdata/live",
-		Cmds:  commands,
-		Setup: func(env *testscript.Env) error { return setup(env, s.Addresses()[0], root) },
+		Dir:  "testdata/live",
+		Cmds: commands,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PROTECTION", protection)
+			return setup(env, s.Addresses()[0], root)
+		},
 	})
 }
 
