@@ -148,6 +148,8 @@ func setup(env *testscript.Env, address, token string) error {
 		return err
 	}
 	env.Setenv("HOME", home)
+	// A program with the race detector waits a second before it ends.
+	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	env.Setenv("CLAVIGER_ADDR", address)
 	env.Setenv("CLAVIGER_TOKEN", token)
 	return nil
