@@ -53,8 +53,11 @@ func (s *shim) tell(t *testing.T, what string) {
 }
 
 // logins returns a letter for each C_Login of the user ("u") or the SO ("s").
-func (s *shim) logins() string {
-	b, _ := os.ReadFile(filepath.Join(s.dir, "logins"))
+func (s *shim) logins() string { return s.read("logins") }
+
+// read returns a note of the module.
+func (s *shim) read(note string) string {
+	b, _ := os.ReadFile(filepath.Join(s.dir, note))
 	return string(b)
 }
 
@@ -128,4 +131,35 @@ func TestWrongPINOnce(t *testing.T) {
 	}
 	s.OK(t, "POST", "transit/keys/k", nil)
 	s.OK(t, "POST", "transit/encrypt/k", map[string]any{"plaintext": random(32)})
+}
+
+// TestEndDuringLogin: SoftHSM2 rewrites its token's file in C_Login, and loses
+// the token if it is killed there. So a login that is under way is finished,
+// however the server ends, and the token is there afterwards.
+func TestEndDuringLogin(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*harness.Server){"kill": (*harness.Server).Kill, "stop": (*harness.Server).Stop} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sh := newShim(t)
+			s := harness.SoftHSM(t, sh.options("workers = 2"))
+			s.OK(t, "POST", "transit/keys/k", nil)
+			s.Stop()
+			s.Start(t)
+			write(t, filepath.Join(sh.dir, "login-slow"), nil)
+			before, unsealed := sh.logins(), make(chan struct{})
+			go func() {
+				defer close(unsealed)
+				// The server ends before it answers.
+				s.Try("PUT", "sys/unseal", "", map[string]any{"key": s.Shares[0]})
+			}()
+			waitFor(t, "the login", func() bool { return len(sh.logins()) > len(before) })
+			end(s)
+			<-unsealed
+			waitFor(t, "the end of the login that was under way", func() bool { return sh.read("slow-logins") == "u" })
+			s.Start(t)
+			s.Unseal(t, s.Shares...)
+			s.OK(t, "POST", "transit/encrypt/k", map[string]any{"plaintext": "aGVsbG8="})
+		})
+	}
 }

@@ -81,6 +81,10 @@ static CK_RV generate_pair(CK_ULONG s, CK_MECHANISM *m, CK_ATTRIBUTE *a, CK_ULON
 static CK_RV login(CK_ULONG s, CK_ULONG user, CK_BYTE *pin, CK_ULONG n)
 {
 	note("logins", user == 1 ? "u" : "s");
+	if (told("login-slow")) {
+		usleep(700 * 1000);
+		note("slow-logins", "u");
+	}
 	if (told("login-busy"))
 		return 0x05; /* CKR_GENERAL_ERROR */
 	if (told("login-locked"))
