@@ -110,8 +110,8 @@ func tokenDir(t *testing.T, s *harness.Server) string {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	for name, section := range map[string]string{
-		"store": "[store]\npath = %q\n",
-		"audit": "[audit]\npath = %q\n",
+		"database": "[store]\npath = %q\n",
+		"audit":    "[audit]\npath = %q\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
