@@ -76,7 +76,11 @@ func TestTokenRemoved(t *testing.T) {
 	if err := os.Rename(away, tokens); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { if t.Failed() { t.Log(s.Log()) } })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.Log())
+		}
+	})
 	back := s.OK(t, "POST", "transit/decrypt/k", map[string]any{"ciphertext": data["ciphertext"]})
 	if back["plaintext"] != "aGVsbG8=" {
 		t.Errorf("another plaintext: %v", back)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // Device is a token of a PKCS#11 module, before login. It implements token.Device.
 type Device struct {
 	cfg   Config
-	start sync.Mutex // workers of a token start one after another
+	start chan struct{} // has room for one: workers of a token start one after another
 }
 
 var _ token.Device = (*Device)(nil)
@@ -26,21 +25,28 @@ func NewDevice(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{cfg: cfg}, nil
+	return &Device{cfg: cfg, start: make(chan struct{}, 1)}, nil
 }
 
 // alone runs f while no other worker of this token starts, within StartTimeout.
 func (d *Device) alone(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.StartTimeout)
 	defer cancel()
-	d.start.Lock()
-	defer d.start.Unlock()
+	select {
+	case d.start <- struct{}{}:
+	case <-ctx.Done():
+		return unavailable(ctx, "another worker of the token is starting")
+	}
+	defer func() { <-d.start }()
 	if d.cfg.LockFile != "" {
 		unlock, err := lockFile(ctx, d.cfg.LockFile)
 		if err != nil {
 			return err
 		}
 		defer unlock()
+	}
+	if ctx.Err() != nil {
+		return unavailable(ctx, "the call was given up")
 	}
 	return f(ctx)
 }

@@ -353,35 +353,6 @@ func TestNoModule(t *testing.T) {
 	}
 }
 
-func TestTokenRemoved(t *testing.T) {
-	t.Parallel()
-	cfg := softConfig(t)
-	h := openToken(t, cfg)
-	_, wrapped := generate(t, h, token.P256, token.PlaceWrapped)
-	_, object := generate(t, h, token.P256, token.PlaceObject)
-	op, in := token.Op{Kind: token.Sign}, []token.Item{{In: make([]byte, 32)}}
-	do1(t, wrapped, op, in[0])
-	do1(t, object, op, in[0])
-	if err := os.RemoveAll(filepath.Join(filepath.Dir(cfg.LockFile), "tokens")); err != nil {
-		t.Fatal(err)
-	}
-	if err := object.Do(within(t), op, in); !errors.Is(err, token.ErrNotFound) {
-		t.Errorf("object key of a removed token: %v", err)
-	}
-	if _, err := h.Generate(within(t), newSpec(token.P256, token.PlaceObject)); err == nil {
-		t.Error("a key was generated in a removed token")
-	}
-	for i := range h.pool.procs {
-		if pr := h.pool.procs[i].Load(); pr != nil {
-			pr.stop("test")
-		}
-	}
-	err := wrapped.Do(contextOf(t, 2*time.Second), op, in)
-	if !errors.Is(err, token.ErrUnavailable) {
-		t.Errorf("without a worker: %v", err)
-	}
-}
-
 func TestLandlock(t *testing.T) {
 	t.Parallel()
 	s := newShim(t)

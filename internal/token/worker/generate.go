@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"time"
 
 	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/token/pkcs11"
@@ -72,8 +73,8 @@ func (p *process) bearPair(s *pkcs11.Session, m pkcs11.CKM, typ token.Type, para
 		return born{}, err
 	}
 	der, err := readPublic(s, pub, typ)
-	if !plain {
-		// A session object; one that stays costs memory only.
+	if !plain || err != nil {
+		// Mostly a session object; one that stays costs memory only.
 		_ = s.Destroy(pub)
 	}
 	if err != nil {
@@ -150,17 +151,37 @@ func (p *process) generate(spec token.Spec) (token.Stored, error) {
 			return token.Stored{}, err
 		}
 	}
-	// What an interrupted call left under this ID was never acknowledged.
-	if err := p.destroy(spec.ID); err != nil {
-		return token.Stored{}, err
-	}
-	b := birth{object: true, label: spec.Label, id: spec.ID[:]}
-	k, err := p.bear(p.slow.session, spec.Type, spec.Size, b)
+	k, err := p.bearObject(spec)
 	if err != nil {
 		return token.Stored{}, holdFailure(err, spec.Type, "generating")
 	}
 	st.Place, st.Public = token.PlaceObject, k.public
 	return st, nil
+}
+
+// bearObject makes a token object. SoftHSM2 fails now and then when another
+// process reads the token's directory at the same moment, so a failure without
+// a reason is tried again.
+func (p *process) bearObject(spec token.Spec) (k born, err error) {
+	b := birth{object: true, label: spec.Label, id: spec.ID[:]}
+	for try := 1; ; try++ {
+		// What an interrupted call left under this ID was never acknowledged.
+		if err := p.destroy(spec.ID); err != nil {
+			return born{}, orGone(p.slow.session, err)
+		}
+		k, err = p.bear(p.slow.session, spec.Type, spec.Size, b)
+		if err == nil {
+			return k, nil
+		}
+		code := pkcs11.CodeOf(err)
+		if code != pkcs11.GeneralError && code != pkcs11.FunctionFailed {
+			return born{}, err
+		}
+		if try == 3 {
+			return born{}, orGone(p.slow.session, err)
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+	}
 }
 
 // refused tells whether the token can't do a thing with a key at all.
@@ -193,17 +214,21 @@ func (p *process) bearWrapped(spec token.Spec) (born, []byte, error) {
 		return born{}, nil, &failure{reason: reasonHold,
 			msg: "the module has no mechanism that wraps keys (CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD or CKM_AES_KEY_WRAP)"}
 	}
-	kek, err := p.findKEK(p.slow.session)
-	if err != nil {
-		return born{}, nil, err
-	}
 	s := p.slow.session
-	k, blob, err := p.wrapNew(s, kek, spec.Type, spec.Size, birth{extractable: true, trustedOnly: p.kekStrict.Load()})
-	if err != nil {
+	for again := false; ; again = true {
+		kek, err := p.findKEK(s)
+		if err != nil {
+			return born{}, nil, err
+		}
+		k, blob, err := p.wrapNew(s, kek, spec.Type, spec.Size, birth{extractable: true, trustedOnly: p.kekStrict.Load()})
+		if err == nil {
+			return k, blob, nil
+		}
 		p.kek.Store(0) // in case that it was the KEK's handle
-		return born{}, nil, err
+		if again || !staleHandle(pkcs11.CodeOf(err)) {
+			return born{}, nil, err
+		}
 	}
-	return k, blob, nil
 }
 
 // wrapNew makes a key and wraps it under kek. A type's first blob is unwrapped

@@ -60,6 +60,9 @@ func (h *hsm) lacks(t token.Type) string {
 	if t == token.ChaCha20 || t == token.XChaCha20 {
 		return "PKCS#11 v2.40 has no ChaCha20-Poly1305"
 	}
+	if t == token.P521 && h.badP521() {
+		return "tpm2-pkcs11 can't read the P-521 keys that it makes"
+	}
 	for _, n := range need {
 		if !h.has(n.m, n.flag) {
 			return "no " + n.m.String()
@@ -72,6 +75,16 @@ func (h *hsm) lacks(t token.Type) string {
 	}
 	return ""
 }
+
+// badP521 knows tpm2-pkcs11 up to 1.9: it writes the length of a P-521 point,
+// 133, into one byte, which is no DER, and then refuses to read it. Trying costs
+// a token object, since it makes no session objects.
+func (h *hsm) badP521() bool {
+	l := &h.view.library
+	return l.Manufacturer == tpm2PKCS11 && l.Library.Major == 1 && l.Library.Minor <= 9
+}
+
+const tpm2PKCS11 = "tpm2-software.github.io"
 
 // wrappable tries to wrap and unwrap one cheap key of each class; why is what
 // the module says against it. RSA keys are taken for as good as EC keys, since

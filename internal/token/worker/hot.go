@@ -23,6 +23,9 @@ func (p *process) loadFrame(f frame) {
 	}
 	p.unload(l.slot)
 	h, err := p.load(&l)
+	if err != nil && asFailure(err).reason == reasonFind {
+		err = orGone(p.keeper, err)
+	}
 	e := loaded{handle: h, session: l.from == fromBlob || l.from == fromEphemeral}
 	if err != nil {
 		// Without the keeper the login and every loaded key are lost.
@@ -95,8 +98,7 @@ func (p *process) unwrapBlob(l *loadRequest) (pkcs11.Handle, error) {
 		if err == nil {
 			return h, nil
 		}
-		switch pkcs11.CodeOf(err) {
-		case pkcs11.UnwrappingKeyInvalid, pkcs11.KeyHandleInvalid, pkcs11.ObjectHandleInvalid:
+		if staleHandle(pkcs11.CodeOf(err)) {
 			p.kek.Store(0)
 			if !again {
 				continue
@@ -181,6 +183,9 @@ func (p *process) batch(key pkcs11.Handle, in, mem []byte) error {
 			continue
 		}
 		err := &pkcs11.Error{Func: pkcs11.FuncName(p.do.op.Func, last.At), Code: last.RV}
+		if outOfMemory(last.RV) && renewed {
+			return failf(reasonCall, err, "") // the key's fault or the process's: the server decides
+		}
 		if deviceGone(err) || sessionBroken(last.RV) && renewed {
 			p.fatal(failf(reasonSession, err, "using a key"))
 		}
@@ -207,6 +212,9 @@ func sessionBroken(rv pkcs11.CKR) bool {
 	}
 	return false
 }
+
+// outOfMemory is also what modules answer to a key that they can't read.
+func outOfMemory(rv pkcs11.CKR) bool { return rv == pkcs11.DeviceMemory || rv == pkcs11.HostMemory }
 
 // deviceGone tells whether an error means that the login or the device is lost.
 func deviceGone(err error) bool {

@@ -137,9 +137,11 @@ type flight struct {
 	op       token.Op
 	units    []unit
 	call     *call
-	attempts int  // workers that ended
-	reloaded bool // the key was loaded anew
-	repeated bool // an unexpected failure was tried again
+	attempts int           // workers that ended
+	reloaded bool          // the key was loaded anew
+	repeated bool          // an unexpected failure was tried again
+	missed   int           // times that the token object was not found
+	pause    time.Duration // before the next attempt
 }
 
 // perform sends all parts to workers and collects the results.
@@ -258,19 +260,33 @@ func (k *key) land(ctx context.Context, f *flight, items []token.Item) error {
 		if len(f.units) == 0 {
 			return nil
 		}
+		if err := f.rest(ctx); err != nil {
+			return err
+		}
 		if err := k.launch(ctx, f); err != nil {
 			return err
 		}
 	}
 }
 
+// rest waits for the time that the next attempt needs.
+func (f *flight) rest(ctx context.Context) error {
+	if f.pause == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(f.pause):
+		f.pause = 0
+		return nil
+	case <-ctx.Done():
+		return unavailable(ctx, "the call was given up")
+	}
+}
+
 // digest takes an answer: results into the items, or a failure of the whole.
 func (k *key) digest(f *flight, c *call, items []token.Item) (again bool, err error) {
 	if c.err != nil {
-		if f.attempts++; f.attempts >= maxAttempts {
-			return false, fmt.Errorf("%w: %d workers ended during this call", token.ErrUnavailable, f.attempts)
-		}
-		return true, nil
+		return f.workerEnded()
 	}
 	r := reader{b: c.payload}
 	if err := parseStatus(&r); err != nil {
@@ -296,6 +312,14 @@ func (k *key) digest(f *flight, c *call, items []token.Item) (again bool, err er
 		}
 	}
 	return false, r.end()
+}
+
+// workerEnded decides whether a call whose worker has ended is repeated.
+func (f *flight) workerEnded() (again bool, err error) {
+	if f.attempts++; f.attempts >= maxAttempts {
+		return false, fmt.Errorf("%w: %d workers ended during this call", token.ErrUnavailable, f.attempts)
+	}
+	return true, nil
 }
 
 // unexpected tells whether an item failed for no fault of its own.
@@ -333,6 +357,11 @@ func (k *key) itemError(f *flight, pr *proc, res result) error {
 		&pkcs11.Error{Func: pkcs11.FuncName(f.plan.op.Func, res.at), Code: res.rv})
 }
 
+// leakAge is the age from which a worker that is out of memory is replaced: a
+// module may leak, and a key that the module can't read must not cost a worker
+// at each use.
+const leakAge = 10 * time.Second
+
 // failed decides what a failure of the whole means.
 func (k *key) failed(f *flight, c *call, items []token.Item, err error) (again bool, _ error) {
 	w, ok := errors.AsType[*failure](err)
@@ -340,8 +369,12 @@ func (k *key) failed(f *flight, c *call, items []token.Item, err error) (again b
 		return false, err
 	}
 	switch w.reason {
-	case reasonFind, reasonKEK, reasonUnwrap, reasonHold, reasonNotReady:
+	case reasonFind, reasonKEK, reasonUnwrap, reasonHold, reasonNotReady, reasonGone:
 		c.proc.forget(c.entry)
+		if k.h.lost(c.proc, w) {
+			k.h.pool.discard(c.proc, w)
+			return f.workerEnded()
+		}
 		return k.failedLoad(f, c, w)
 	}
 	switch w.code {
@@ -368,19 +401,30 @@ func (k *key) failed(f *flight, c *call, items []token.Item, err error) (again b
 	if !f.repeated {
 		f.repeated = true
 		c.proc.forget(c.entry)
+		if outOfMemory(w.code) && time.Since(c.proc.born) > leakAge {
+			k.h.pool.discard(c.proc, w)
+		}
 		return true, nil
 	}
 	return false, fmt.Errorf("using a key of type %s: %w", k.stored.Type, w)
 }
 
+// missPauses are the waits before an object that was not found is looked for
+// again: SoftHSM2 may show it to other processes a moment after it was made.
+var missPauses = [...]time.Duration{3 * time.Millisecond, 30 * time.Millisecond}
+
 // failedLoad decides what it means that a worker could not load the key.
 func (k *key) failedLoad(f *flight, c *call, w *failure) (again bool, _ error) {
 	switch {
-	case w.code == pkcs11.DeviceMemory || w.code == pkcs11.HostMemory || w.code == pkcs11.SessionCount:
+	case outOfMemory(w.code) || w.code == pkcs11.SessionCount:
 		c.proc.shrink()
 	case w.reason == reasonUnwrap && isForgedBlob(w.code, c.proc.facts.forgedBlob):
 		return false, fmt.Errorf("%w: %w", token.ErrBlob, w)
 	case w.reason == reasonUnwrap || w.reason == reasonNotReady:
+	case w.reason == reasonFind && k.ident.from == fromObject && f.missed < len(missPauses):
+		f.pause = missPauses[f.missed]
+		f.missed++
+		return true, nil
 	default:
 		return false, seamError(w)
 	}

@@ -194,6 +194,15 @@ func (p *process) create(payload []byte) error {
 	if free == nil {
 		return &failure{reason: reasonAbsent, msg: "no slot of the module has a token that is not initialised yet"}
 	}
+	// A PIN that C_InitPIN refuses would leave a token without one behind.
+	for _, pin := range []struct {
+		whose string
+		n     int
+	}{{"the security officer's", len(so)}, {"the user", len(user)}} {
+		if err := checkPIN(pin.whose, pin.n, &free.token); err != nil {
+			return err
+		}
+	}
 	if err := p.mod.InitToken(free.id, so, label); err != nil {
 		return failf(reasonCall, err, "initialising the token of slot %d", free.id)
 	}
@@ -208,6 +217,15 @@ func (p *process) create(payload []byte) error {
 		return failf(reasonCall, err, "setting the user PIN")
 	}
 	return nil
+}
+
+// checkPIN compares the length of a PIN with what the token takes.
+func checkPIN(whose string, n int, t *pkcs11.TokenInfo) error {
+	if n >= t.MinPIN && (t.MaxPIN == 0 || n <= t.MaxPIN) {
+		return nil
+	}
+	return &failure{code: pkcs11.PINLenRange,
+		msg: fmt.Sprintf("%s PIN has %d bytes, and the token takes %d to %d", whose, n, t.MinPIN, t.MaxPIN)}
 }
 
 // free returns a slot whose token is not initialised.

@@ -124,7 +124,7 @@ func (k *key) planECDSA() (plan, error) {
 		}
 		// A longer digest counts with its leftmost bits only (FIPS 186-5 section 6.4.1);
 		// modules differ in what they do with it.
-		return unit{in: it.In[:min(len(it.In), size)], room: 2 * size}, nil
+		return unit{in: digestLength(it.In[:min(len(it.In), size)], size), room: 2 * size}, nil
 	}
 	p.after = func(it *token.Item, out []byte) error {
 		if len(out) != 2*size {
@@ -134,6 +134,20 @@ func (k *key) planECDSA() (plan, error) {
 		return nil
 	}
 	return p, k.need(pkcs11.ECDSA, pkcs11.FlagSign)
+}
+
+// digestLength puts zeros in front of a digest of an unusual length, which does
+// not change its value: a TPM takes digests of 32, 48 and 64 bytes only.
+func digestLength(digest []byte, size int) []byte {
+	for _, n := range []int{32, 48, 64} {
+		if n > size || len(digest) == n {
+			break
+		}
+		if len(digest) < n {
+			return append(make([]byte, n-len(digest), n), digest...)
+		}
+	}
+	return digest
 }
 
 func (k *key) planEd25519() (plan, error) {

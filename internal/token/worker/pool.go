@@ -23,7 +23,9 @@ type pool struct {
 	dead    error  // no worker will start any more
 	closed  bool
 	ended   atomic.Bool   // the same, for the hot path
-	changed chan struct{} // closed and renewed when a worker comes or the pool ends
+	changed chan struct{} // closed and renewed when a worker comes or fails to, or the pool ends
+	urged   chan struct{} // the same when a call wants a worker to be started
+	outage  outage
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -32,7 +34,7 @@ type pool struct {
 
 func newPool(d *Device, pin []byte) *pool {
 	p := &pool{dev: d, cfg: &d.cfg, procs: make([]atomic.Pointer[proc], d.cfg.Workers),
-		pin: append([]byte(nil), pin...), changed: make(chan struct{})}
+		pin: append([]byte(nil), pin...), changed: make(chan struct{}), urged: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -45,36 +47,58 @@ func (p *pool) wipe() {
 	p.pin = nil
 }
 
-// startProc starts and logs in one worker. A PIN that was refused is dropped,
-// so that no worker tries it again.
+// startProc starts and logs in one worker.
 func (p *pool) startProc(ctx context.Context, index int) (pr *proc, v view, err error) {
-	err = p.dev.alone(ctx, func(ctx context.Context) error {
-		p.mu.Lock()
-		pin, dead := append([]byte(nil), p.pin...), p.dead
-		p.mu.Unlock()
-		defer clear(pin)
-		if dead != nil {
-			return dead
-		}
-		c, seen, err := look(ctx, p.cfg, true, false)
-		if err != nil {
-			return err
-		}
-		f, err := c.login(ctx, pin)
-		if err == nil {
-			pr, err = newProc(index, p.cfg, c, f)
-		}
-		if err != nil {
-			c.end()
-			if errors.Is(err, token.ErrPIN) || errors.Is(err, token.ErrLocked) {
-				p.fail(err)
-			}
-			return err
-		}
-		v = seen
-		return nil
+	err = p.dev.alone(ctx, func(ctx context.Context) (err error) {
+		pr, v, err = p.startAlone(ctx, index)
+		return err
 	})
 	return pr, v, err
+}
+
+// restartProc does the same for a pool that runs: what fails is noted.
+func (p *pool) restartProc(index int) (pr *proc, err error) {
+	began := time.Now()
+	err = p.dev.alone(p.ctx, func(ctx context.Context) (err error) {
+		if err := p.recent(); err != nil {
+			return err
+		}
+		began = time.Now()
+		pr, _, err = p.startAlone(ctx, index)
+		return err
+	})
+	if err != nil && !p.hopeless() && p.recent() == nil {
+		p.failed(index, began, err)
+	}
+	return pr, err
+}
+
+// startAlone is for one at a time. A PIN that was refused is dropped, so that no
+// worker tries it again.
+func (p *pool) startAlone(ctx context.Context, index int) (*proc, view, error) {
+	p.mu.Lock()
+	pin, dead := append([]byte(nil), p.pin...), p.dead
+	p.mu.Unlock()
+	defer clear(pin)
+	if dead != nil {
+		return nil, view{}, dead
+	}
+	c, v, err := look(ctx, p.cfg, true, false)
+	if err != nil {
+		return nil, view{}, err
+	}
+	f, err := c.login(ctx, pin)
+	if err == nil {
+		var pr *proc
+		if pr, err = newProc(index, p.cfg, c, f); err == nil {
+			return pr, v, nil
+		}
+	}
+	c.end()
+	if errors.Is(err, token.ErrPIN) || errors.Is(err, token.ErrLocked) {
+		p.fail(err)
+	}
+	return nil, view{}, err
 }
 
 // fail ends the pool's hope: err is what all calls get from now on.
@@ -115,6 +139,7 @@ func (p *pool) put(pr *proc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.procs[pr.index].Store(pr)
+	p.recovered()
 	if p.closed {
 		pr.stop("closed")
 	}
@@ -135,16 +160,13 @@ func (p *pool) supervise(i int, pr *proc) {
 	for p.ctx.Err() == nil {
 		if pr == nil {
 			var err error
-			pr, _, err = p.startProc(p.ctx, i)
-			if err != nil {
+			urged := p.urging()
+			if pr, err = p.restartProc(i); err != nil {
 				if p.hopeless() {
 					p.cfg.Logger.Error("token worker can't log in", "worker", i, "error", err)
 					return
 				}
-				if p.ctx.Err() == nil {
-					p.cfg.Logger.Warn("token worker does not start", "worker", i, "error", err, "pause", pause)
-				}
-				pause = p.rest(pause)
+				pause = p.rest(pause, urged)
 				continue
 			}
 			p.put(pr)
@@ -154,13 +176,14 @@ func (p *pool) supervise(i int, pr *proc) {
 		if p.ctx.Err() != nil {
 			return
 		}
+		p.lastEnded()
 		why := pr.fate()
 		p.cfg.Logger.Warn("token worker has ended and is replaced", "worker", i, "reason", why)
 		p.cfg.Observe.restart(why)
 		if time.Since(pr.born) > settled {
 			pause = minPause
 		} else {
-			pause = p.rest(pause)
+			pause = p.rest(pause, p.urging())
 		}
 		pr = nil
 	}
@@ -174,15 +197,6 @@ func (p *pool) hopeless() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.dead != nil
-}
-
-// rest waits and returns the next, longer pause.
-func (p *pool) rest(pause time.Duration) time.Duration {
-	select {
-	case <-p.ctx.Done():
-	case <-time.After(pause):
-	}
-	return min(2*pause, maxPause)
 }
 
 // watch kills workers that make no progress, and before that gives their calls
@@ -262,38 +276,21 @@ func (p *pool) choose(key *identity, loadCost int64, slow bool) *proc {
 	return best
 }
 
-// waitLimit bounds how long a call without a deadline waits for a worker.
-const waitLimit = 30 * time.Second
-
 // acquire returns a worker for a call, and waits for one if there is none.
 func (p *pool) acquire(ctx context.Context, key *identity, loadCost int64, slow bool) (*proc, error) {
+	if ctx.Err() != nil {
+		return nil, unavailable(ctx, "the call was given up")
+	}
 	if pr := p.choose(key, loadCost, slow); pr != nil {
 		return pr, nil
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, waitLimit)
-		defer cancel()
-	}
-	for {
-		p.mu.Lock()
-		changed, dead, closed := p.changed, p.dead, p.closed
-		p.mu.Unlock()
-		switch {
-		case closed:
-			return nil, token.ErrClosed
-		case dead != nil:
-			return nil, fmt.Errorf("%w: no worker can log in: %w", token.ErrUnavailable, dead)
-		}
-		if pr := p.choose(key, loadCost, slow); pr != nil {
-			return pr, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, unavailable(ctx, "no worker of the module is running")
-		}
-	}
+	return p.wait(ctx, key, loadCost, slow)
+}
+
+// discard ends a worker that is of no more use, and leaves it out at once.
+func (p *pool) discard(pr *proc, why error) {
+	p.procs[pr.index].CompareAndSwap(pr, nil)
+	pr.stop(why.Error())
 }
 
 func unavailable(ctx context.Context, what string) error {

@@ -370,6 +370,21 @@ func (p *proc) drop(k identity) {
 	}
 }
 
+// preload loads a key ahead of its first use.
+func (p *proc) preload(k *key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.keys.m[k.ident] != nil {
+		return
+	}
+	e, dropped := p.keys.add(k.ident)
+	if dropped != nil {
+		p.out = appendUnload(p.out, dropped.slot)
+	}
+	l := k.loadRequest(e.slot)
+	p.out = l.append(p.out)
+}
+
 // shrink halves what the worker may have loaded: the module is out of memory
 // for session objects.
 func (p *proc) shrink() {

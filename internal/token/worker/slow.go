@@ -93,10 +93,18 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 		}
 		return nil, p.destroy(id)
 	case frameProvision:
-		facts, err := p.provision(len(f.payload) == 1 && f.payload[0] == 1)
+		r := reader{b: f.payload}
+		transferable, provisioned := r.u8() == 1, r.u8() == 1
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "provision: malformed"}
+		}
+		facts, err := p.provision(transferable, provisioned)
 		return facts.append, err
 	case frameSystem:
 		st, err := p.auditKey(s.session)
+		if err != nil && asFailure(err).reason == reasonFind {
+			err = orGone(s.session, err)
+		}
 		return func(b []byte) []byte { return appendStored(b, st) }, err
 	default: // frameTry
 		r := reader{b: f.payload}

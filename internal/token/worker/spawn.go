@@ -160,6 +160,9 @@ func (c *child) end() {
 
 // ask sends one control frame and returns the answer behind its status.
 func (c *child) ask(ctx context.Context, kind byte, payload []byte) (reader, error) {
+	if ctx.Err() != nil {
+		return reader{}, unavailable(ctx, "the call was given up")
+	}
 	c.seq++
 	req := endFrame(append(beginFrame(nil, kind, c.seq), payload...), 0)
 	defer clear(req)
@@ -255,7 +258,7 @@ func seamError(err error) error {
 		seam = token.ErrAbsent
 	case f.reason == reasonExists:
 		seam = token.ErrExists
-	case f.reason == reasonFind, f.reason == reasonKEK:
+	case f.reason == reasonFind, f.reason == reasonKEK, f.reason == reasonGone:
 		seam = token.ErrNotFound
 	case f.reason == reasonHold:
 		seam = token.ErrUnsupported

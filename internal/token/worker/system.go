@@ -26,6 +26,30 @@ func (p *process) findKEK(s *pkcs11.Session) (pkcs11.Handle, error) {
 	return h, nil
 }
 
+// orGone returns err, unless the token shows none of the system keys: then it
+// was taken away, or was not provisioned yet, which the server knows.
+func orGone(s *pkcs11.Session, err error) error {
+	for _, k := range []struct {
+		class uint64
+		label string
+	}{{pkcs11.ClassSecret, labelKEK}, {pkcs11.ClassSecret, labelStorage}, {pkcs11.ClassPrivate, labelStorage}} {
+		if _, found := findLabel(s, k.class, k.label); found == nil {
+			return err
+		}
+	}
+	f := asFailure(err)
+	return &failure{reason: reasonGone, fn: f.fn, code: f.code, msg: "the token shows no system keys: " + f.msg}
+}
+
+// staleHandle tells whether a code means that the handle of a key is of no use any more.
+func staleHandle(code pkcs11.CKR) bool {
+	switch code {
+	case pkcs11.WrappingKeyInvalid, pkcs11.UnwrappingKeyInvalid, pkcs11.KeyHandleInvalid, pkcs11.ObjectHandleInvalid:
+		return true
+	}
+	return false
+}
+
 // flag reads a CK_BBOOL; a token that does not know the attribute has it false.
 func flag(s *pkcs11.Session, h pkcs11.Handle, a pkcs11.CKA) bool {
 	v, err := s.Attribute(h, a)
@@ -115,12 +139,16 @@ func (p *process) has(m pkcs11.CKM, flags uint64) bool {
 	return ok && i.Flags&flags == flags
 }
 
-// provision makes the system keys that are missing.
-func (p *process) provision(transferable bool) (facts, error) {
+// provision makes the system keys that are missing. If there were some before
+// and none is seen now, the token is not there, and no second KEK may be made.
+func (p *process) provision(transferable, provisioned bool) (facts, error) {
 	s := p.slow.session
 	var f facts
 	if err := p.learnSystem(s, &f); err != nil {
 		return f, err
+	}
+	if provisioned && !f.kek && f.storage == 0 {
+		return f, &failure{reason: reasonGone, msg: "the token shows no system keys any more"}
 	}
 	if !f.kek && p.wraps {
 		if err := makeKEK(s, transferable); err != nil {

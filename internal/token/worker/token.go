@@ -27,6 +27,12 @@ type hsm struct {
 	facts facts
 	info  token.Info
 
+	// provisioned is when Provision succeeded: workers that logged in before it
+	// have facts that are older.
+	provisioned time.Time
+
+	objects chan struct{} // has room for one: token objects are made and destroyed one by one
+
 	refused sync.Map // variant → struct{}: parameters that the module does not take
 
 	storageMu sync.Mutex
@@ -36,7 +42,8 @@ type hsm struct {
 var _ token.Token = (*hsm)(nil)
 
 func newHSM(d *Device, p *pool, v view, f facts) *hsm {
-	h := &hsm{dev: d, pool: p, view: v, facts: f, mechs: map[pkcs11.CKM]pkcs11.MechanismInfo{}}
+	h := &hsm{dev: d, pool: p, view: v, facts: f, mechs: map[pkcs11.CKM]pkcs11.MechanismInfo{},
+		objects: make(chan struct{}, 1)}
 	for i := range v.slots {
 		s := &v.slots[i]
 		if !matches(s, d.cfg.Label, d.cfg.Serial) {
@@ -95,7 +102,7 @@ func (h *hsm) Key(s token.Stored) (token.Key, error) {
 
 // ask sends a request of the slow lane, or a hot one without a key, and repeats
 // it while workers end. use reads the answer behind its status.
-func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cost int64, use func(r *reader) error) error {
+func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cost int64, use func(pr *proc, r *reader) error) error {
 	for attempt := 1; ; attempt++ {
 		if h.pool.ended.Load() {
 			return token.ErrClosed
@@ -119,12 +126,16 @@ func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cos
 			r := reader{b: c.payload}
 			err := parseStatus(&r)
 			if err == nil && use != nil {
-				err = use(&r)
+				err = use(pr, &r)
 			}
 			c.release()
-			return err
+			if !h.lost(pr, err) {
+				return err
+			}
+			h.pool.discard(pr, err)
+		} else {
+			c.release()
 		}
-		c.release()
 		if attempt >= maxAttempts {
 			return fmt.Errorf("%w: %d workers ended during this call", token.ErrUnavailable, attempt)
 		}
@@ -134,7 +145,12 @@ func (h *hsm) ask(ctx context.Context, kind byte, payload []byte, slow bool, cos
 
 // Provision implements token.Token.
 func (h *hsm) Provision(ctx context.Context, transferable bool) error {
-	return seamError(h.ask(ctx, frameProvision, appendBool(nil, transferable), true, 10, func(r *reader) error {
+	h.mu.RLock()
+	provisioned := h.facts.kek || h.facts.storage != 0
+	h.mu.RUnlock()
+	defer h.one(ctx)()
+	req := appendBool(appendBool(nil, transferable), provisioned)
+	return seamError(h.ask(ctx, frameProvision, req, true, 10, func(pr *proc, r *reader) error {
 		f, err := parseFacts(r)
 		if err != nil {
 			return err
@@ -142,7 +158,7 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		f.forgedTag, f.forgedBlob = h.facts.forgedTag, h.facts.forgedBlob
-		h.facts = f
+		h.facts, h.provisioned = f, time.Now()
 		h.info.Transferable = f.transferable
 		h.info.Quirks = h.quirks()
 		return nil
@@ -151,7 +167,7 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 
 // AuditKey implements token.Token.
 func (h *hsm) AuditKey(ctx context.Context) (st token.Stored, err error) {
-	err = h.ask(ctx, frameSystem, nil, true, 1, func(r *reader) (err error) {
+	err = h.ask(ctx, frameSystem, nil, true, 1, func(_ *proc, r *reader) (err error) {
 		st, err = parseStored(r)
 		return err
 	})
@@ -171,8 +187,16 @@ func (h *hsm) Generate(ctx context.Context, spec token.Spec) (st token.Stored, e
 		return token.Stored{}, err
 	}
 	cost := map[token.Type]int64{token.RSA2048: 40, token.RSA3072: 120, token.RSA4096: 300}[spec.Type] + 1
-	err = h.ask(ctx, frameGenerate, appendSpec(nil, spec), true, cost, func(r *reader) (err error) {
-		st, err = parseStored(r)
+	h.mu.RLock()
+	object := spec.Place == token.PlaceObject || !h.info.Holds[spec.Type].Wrapped
+	h.mu.RUnlock()
+	if object {
+		defer h.one(ctx)()
+	}
+	err = h.ask(ctx, frameGenerate, appendSpec(nil, spec), true, cost, func(pr *proc, r *reader) (err error) {
+		if st, err = parseStored(r); err == nil && st.Place == token.PlaceObject {
+			h.place(pr, st)
+		}
 		return err
 	})
 	return st, seamError(err)
@@ -204,23 +228,65 @@ func (h *hsm) Destroy(ctx context.Context, s token.Stored) error {
 	if err != nil {
 		return err
 	}
-	id := k.(*key).ident
+	h.drop(k.(*key).ident)
+	if s.Place != token.PlaceObject {
+		return nil
+	}
+	defer h.one(ctx)()
+	return seamError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
+}
+
+// drop unloads a key everywhere.
+func (h *hsm) drop(id identity) {
 	for i := range h.pool.procs {
 		if pr := h.pool.procs[i].Load(); pr != nil {
 			pr.drop(id)
 		}
 	}
-	if s.Place != token.PlaceObject {
-		return nil
+}
+
+// place makes the worker that made a token object its first user: other
+// processes may see the object a moment later.
+func (h *hsm) place(pr *proc, st token.Stored) {
+	k := newKey(h, st, fromObject, "")
+	h.drop(k.ident)
+	pr.preload(k)
+}
+
+// one waits until no other call makes or destroys token objects: modules that
+// keep them in files get into trouble when several processes write. A caller
+// whose time is over goes on, since its call fails at once. The result ends it.
+func (h *hsm) one(ctx context.Context) (done func()) {
+	select {
+	case h.objects <- struct{}{}:
+		return func() { <-h.objects }
+	case <-ctx.Done():
+		return func() {}
 	}
-	return seamError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
+}
+
+// lost tells whether err means that a worker has lost the token: it does not see
+// the system keys that were there. A new worker finds out whether the token is
+// there still.
+func (h *hsm) lost(pr *proc, err error) bool {
+	w, ok := err.(*failure) //nolint:errorlint // only the worker's own answer
+	if !ok || w.reason != reasonGone && w.reason != reasonKEK {
+		return false
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	f := &pr.facts
+	if pr.born.Before(h.provisioned) {
+		f = &h.facts
+	}
+	return f.kek || w.reason == reasonGone && f.storage != 0
 }
 
 // Random implements token.Token.
 func (h *hsm) Random(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), maxRandom)
-		err := h.ask(ctx, frameRandom, appendU32(nil, uint32(n)), false, 1+int64(n>>12), func(r *reader) error {
+		err := h.ask(ctx, frameRandom, appendU32(nil, uint32(n)), false, 1+int64(n>>12), func(_ *proc, r *reader) error {
 			if got := copy(p[:n], r.b); got != n || len(r.b) != n {
 				return errFrame
 			}
@@ -250,6 +316,9 @@ const maxSecret = 64
 
 // storageKey returns the storage key, ErrNotFound without Provision.
 func (h *hsm) storageKey() (*key, error) {
+	if h.pool.ended.Load() {
+		return nil, token.ErrClosed
+	}
 	h.mu.RLock()
 	f := h.facts
 	h.mu.RUnlock()
@@ -274,6 +343,9 @@ func (h *hsm) SealSecret(ctx context.Context, secret, aad []byte) ([]byte, error
 		return nil, err
 	}
 	if k.stored.Type == token.RSA2048 {
+		if ctx.Err() != nil {
+			return nil, unavailable(ctx, "the call was given up")
+		}
 		return sealRSA(k.stored.Public, secret, aad)
 	}
 	out := make([]byte, 13, 13+len(secret)+gcmTag)

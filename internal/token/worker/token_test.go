@@ -14,7 +14,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"math/big"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/internal/token"
 )
@@ -395,9 +397,53 @@ func TestDeadline(t *testing.T) {
 	_, k := generate(t, h, token.P256, token.PlaceWrapped)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	err := k.Do(ctx, token.Op{Kind: token.Sign}, []token.Item{{In: make([]byte, 32)}})
-	if err != nil && !errors.Is(err, token.ErrUnavailable) {
-		t.Errorf("cancelled: %v", err)
+	for range 50 {
+		err := k.Do(ctx, token.Op{Kind: token.Sign}, []token.Item{{In: make([]byte, 32)}})
+		if !errors.Is(err, token.ErrUnavailable) {
+			t.Fatalf("cancelled: %v", err)
+		}
 	}
 	do1(t, k, token.Op{Kind: token.Sign}, token.Item{In: make([]byte, 32)})
+}
+
+// TestObjectsAtOnce makes, uses and destroys token objects from many goroutines:
+// every worker has to see what another has just made.
+func TestObjectsAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := softConfig(t)
+	cfg.Workers = 4
+	h := openToken(t, cfg)
+	waitWorkers(t, h)
+	ctx := contextOf(t, time.Minute)
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for range 6 {
+				st, err := h.Generate(ctx, newSpec(token.Ed25519, token.PlaceObject))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				k, err := h.Key(st)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var users sync.WaitGroup
+				for range 8 {
+					users.Go(func() {
+						items := make([]token.Item, 64)
+						if err := k.Do(ctx, token.Op{Kind: token.Sign}, items); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				users.Wait()
+				if err := h.Destroy(ctx, st); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
 }

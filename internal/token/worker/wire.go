@@ -174,6 +174,7 @@ const (
 	reasonFrame                  // the request was malformed
 	reasonSession                // the login or the device is gone; the worker ends
 	reasonNotReady               // hot frame for an empty slot
+	reasonGone                   // the token shows none of its system keys (any more)
 )
 
 // failure is an error that crossed the wire.
