@@ -2,9 +2,12 @@
 # what the tests need and runs them all. The rest is for people who develop it.
 
 GO ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
-LDFLAGS := -s -w
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
+# A semantic version: that of the newest tag (v1.2.3), with the commits since
+# then and changes of the working tree as build metadata (1.2.3+4.gabcdef.dirty).
+TAGGED := $(shell git describe --tags --match 'v[0-9]*.[0-9]*.[0-9]*' --dirty 2>/dev/null | \
+	sed -e 's/^v//' -e 's/-\([0-9]*\)-g\([0-9a-f]*\)/+\1.g\2/' -e '/+/s/-dirty$$/.dirty/' -e 's/-dirty$$/+dirty/')
+VERSION ?= $(or $(TAGGED),0.1.0-dev)
+LDFLAGS := -s -w -X github.com/claviger/claviger/internal/cli.version=$(VERSION)
 
 .PHONY: demo test build check fuzz bench install clean
 

@@ -20,6 +20,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -43,10 +44,14 @@ type Envelope struct {
 	Auth          *Auth           `json:"auth"`
 }
 
-// ErrorResponse is the body of every failed call.
+// ErrorResponse is the body of every failed call. The last element may be a
+// hint of what to do next; it begins with HintPrefix.
 type ErrorResponse struct {
 	Errors []string `json:"errors"`
 }
+
+// HintPrefix begins the element of ErrorResponse.Errors that is a hint.
+const HintPrefix = "hint: "
 
 // Error is a failed call as the client sees it.
 type Error struct {
@@ -54,16 +59,28 @@ type Error struct {
 	Errors []string
 }
 
-// Error joins the server's messages.
+// Error joins the server's messages, without the hint.
 func (e *Error) Error() string {
-	if len(e.Errors) == 0 {
+	var messages []string
+	for _, m := range e.Errors {
+		if !strings.HasPrefix(m, HintPrefix) {
+			messages = append(messages, m)
+		}
+	}
+	if len(messages) == 0 {
 		return fmt.Sprintf("the server answered with status %d", e.Status)
 	}
-	s := e.Errors[0]
-	for _, m := range e.Errors[1:] {
-		s += "; " + m
+	return strings.Join(messages, "; ")
+}
+
+// Hint is what the server says to do next, "" if it says nothing.
+func (e *Error) Hint() string {
+	for _, m := range e.Errors {
+		if hint, ok := strings.CutPrefix(m, HintPrefix); ok {
+			return hint
+		}
 	}
-	return s
+	return ""
 }
 
 // Empty is a request or answer without fields.

@@ -137,6 +137,8 @@ func TestRequests(t *testing.T) {
 			func(x context.Context, c *Client) error { return c.Seal(x) }},
 		{"seal status", `{"sealed":true}`, `GET /v1/sys/seal-status `,
 			func(x context.Context, c *Client) error { _, err := c.SealStatus(x); return err }},
+		{"HSM status", data, `GET /v1/sys/hsm `,
+			func(x context.Context, c *Client) error { _, err := c.HSMStatus(x); return err }},
 		{"mounts", `{"data":{"transit/":{"type":"transit"}}}`, `GET /v1/sys/mounts `,
 			func(x context.Context, c *Client) error { _, err := c.Mounts(x); return err }},
 		{"mount", ``, `PUT /v1/sys/mounts/a/b {"type":"transit"}`,

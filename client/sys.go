@@ -50,6 +50,12 @@ func (c *Client) Health(ctx context.Context) (*api.Health, error) {
 	return h, nil
 }
 
+// HSMStatus describes the HSM token of an unsealed server, with the public key
+// of its audit log.
+func (c *Client) HSMStatus(ctx context.Context) (*api.TokenStatus, error) {
+	return call[api.TokenStatus](ctx, c, request{method: http.MethodGet, path: "sys/hsm", repeat: true})
+}
+
 // Mounts returns the mounts by path; a path ends in a slash.
 func (c *Client) Mounts(ctx context.Context) (map[string]api.Mount, error) {
 	m, err := call[map[string]api.Mount](ctx, c, request{method: http.MethodGet, path: "sys/mounts", repeat: true})

@@ -2,6 +2,7 @@
 # Installs the binary, its completions, man pages and the systemd unit.
 # Usage: deploy/install.sh BINARY      PREFIX (/usr/local) and DESTDIR are honoured.
 set -eu
+umask 022 # the server's user reads the configuration, everybody the manual
 
 binary=$1
 prefix=${PREFIX:-/usr/local}

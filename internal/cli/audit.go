@@ -18,11 +18,10 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE…",
 		Short: "Check that nothing in an audit log was changed, dropped or reordered",
-		Long: `Check audit logs offline: files of one log in their order, oldest first. The
-first fault is shown with its line. The public key is that of the HSM token's
-audit key (claviger hsm audit-key), kept where whoever can change the log can't
-change it.`,
-		Example: "  claviger audit verify --public-key audit.pem audit.log",
+		Long: `Check the files of one audit log offline, given in any order. The first fault is
+shown with its line. The public key is that of the HSM token's audit key
+(claviger hsm audit-key), kept where whoever can change the log can't change it.`,
+		Example: "  claviger audit verify --public-key audit.pem audit.log.1 audit.log",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s takes FILE…, got none", cmd.CommandPath())

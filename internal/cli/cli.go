@@ -89,7 +89,9 @@ func (a *app) root() *cobra.Command {
 		}
 		root.AddCommand(s.commands...)
 	}
+	root.SetHelpCommand(a.helpCommand())
 	root.SetHelpCommandGroupID("This program:")
+	root.InitDefaultHelpCmd()
 	root.Long = `Claviger keeps keys inside a PKCS#11 token (HSM) and offers them over the
 network through Vault's HTTP API.
 

@@ -33,8 +33,8 @@ func each(cmd *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
-// TestCommandsAreExplained: help, an example that can be parsed, and no flag
-// that would take a secret.
+// TestCommandsAreExplained: --help shows an example that can be parsed, and no
+// flag would take a secret.
 func TestCommandsAreExplained(t *testing.T) {
 	t.Parallel()
 	a, _, _ := testApp(t)
@@ -43,11 +43,30 @@ func TestCommandsAreExplained(t *testing.T) {
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s has no help or no example", cmd.CommandPath())
 		}
+		checkHelp(t, cmd)
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { checkFlag(t, cmd, f) })
 		for line := range strings.Lines(cmd.Example) {
 			checkExample(t, strings.TrimSpace(line))
 		}
 	})
+}
+
+// checkHelp calls --help, and claviger help, which must show the same.
+func checkHelp(t *testing.T, cmd *cobra.Command) {
+	path := strings.Fields(cmd.CommandPath())[1:]
+	var shown []string
+	for _, args := range [][]string{append(path, "--help"), append([]string{"help"}, path...)} {
+		a, out, errs := testApp(t)
+		root := a.root()
+		root.SetArgs(args)
+		if err := root.Execute(); err != nil || errs.Len() > 0 {
+			t.Errorf("claviger %s: %v, %s", strings.Join(args, " "), err, errs)
+		}
+		shown = append(shown, out.String())
+	}
+	if !strings.Contains(shown[0], "Examples:\n"+cmd.Example) || shown[0] != shown[1] {
+		t.Errorf("%s --help and help show:\n%s\n%s", cmd.CommandPath(), shown[0], shown[1])
+	}
 }
 
 // asArgument lists flags that are named like secrets and are none.

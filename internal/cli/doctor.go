@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,17 +24,19 @@ type examination struct {
 
 // doctorReport is what doctor found out about a module.
 type doctorReport struct {
-	Module       string          `json:"module"`
-	Description  string          `json:"description"`
-	Manufacturer string          `json:"manufacturer"`
-	Cryptoki     string          `json:"cryptoki_version"`
-	Library      string          `json:"library_version"`
-	Slots        []doctorSlot    `json:"slots"`
-	KeyTypes     []doctorKeyType `json:"key_types"`
-	Hardened     []string        `json:"hardened"`
-	Missing      []string        `json:"hardening_missing"`
-	Quirks       []string        `json:"quirks"`
-	Rates        []doctorRate    `json:"rates"`
+	Module       string       `json:"module"`
+	Description  string       `json:"description"`
+	Manufacturer string       `json:"manufacturer"`
+	Cryptoki     string       `json:"cryptoki_version"`
+	Library      string       `json:"library_version"`
+	Slots        []doctorSlot `json:"slots"`
+	Hardened     []string     `json:"hardened"`
+	Missing      []string     `json:"hardening_missing"`
+
+	// With a PIN only:
+	KeyTypes []doctorKeyType `json:"key_types,omitempty"`
+	Quirks   []string        `json:"quirks,omitempty"`
+	Rates    []doctorRate    `json:"rates,omitempty"`
 }
 
 type doctorSlot struct {
@@ -64,13 +69,6 @@ type doctorRate struct {
 	Operation string  `json:"operation"`
 	Workers   int     `json:"workers"`
 	PerSecond float64 `json:"per_second"`
-}
-
-func (a *app) hsmCommand() *cobra.Command {
-	cmd := a.group("hsm", "Examine HSM tokens", a.doctorCommand())
-	cmd.Long = "An HSM token is what a PKCS#11 module shows: it holds the keys."
-	cmd.Example = "  claviger hsm doctor --module /usr/lib/softhsm/libsofthsm2.so"
-	return cmd
 }
 
 type doctorFlags struct {
@@ -150,8 +148,9 @@ func (f *doctorFlags) examination() (examination, error) {
 	override(&e.Module.Module, f.module)
 	override(&e.Module.Serial, f.serial)
 	override(&e.Label, f.label)
-	if f.config == "" {
-		// The default lock lies in the server's directory, which need not exist.
+	// The lock is shared with a server; before the first start its directory
+	// need not exist, and without a configuration there is none.
+	if _, err := os.Stat(filepath.Dir(e.Module.LockFile)); f.config == "" || errors.Is(err, fs.ErrNotExist) {
 		e.Module.LockFile = ""
 	}
 	for name, value := range f.env {
@@ -181,12 +180,7 @@ func renderDoctor(r *doctorReport) string {
 	if len(r.KeyTypes) > 0 {
 		b.WriteString("\n" + renderKeyTypes(r.KeyTypes))
 	}
-	if len(r.Quirks) > 0 {
-		b.WriteString("\nWorked around:\n")
-		for _, q := range r.Quirks {
-			b.WriteString("  - " + printable(q) + "\n")
-		}
-	}
+	b.WriteString(renderQuirks(r.Quirks))
 	if len(r.Rates) > 0 {
 		b.WriteString("\n" + renderRates(r.Rates))
 	}
@@ -227,14 +221,7 @@ func renderKeyTypes(types []doctorKeyType) string {
 	t := table{head: true}
 	t.add("key type", "held", "protections", "note")
 	for _, k := range types {
-		var at []string
-		if k.Wrapped {
-			at = append(at, "wrapped")
-		}
-		if k.Token {
-			at = append(at, "token")
-		}
-		t.add(k.Type, k.Held, strings.Join(at, ", "), k.Note)
+		t.add(k.Type, k.Held, protections(k.Wrapped, k.Token), k.Note)
 	}
 	return t.render()
 }

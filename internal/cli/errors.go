@@ -87,6 +87,9 @@ func (a *app) hint(cmd *cobra.Command, err error) string {
 
 // answerHint explains what a server answered.
 func answerHint(e *api.Error) string {
+	if hint := e.Hint(); hint != "" {
+		return hint
+	}
 	switch e.Status {
 	case http.StatusForbidden:
 		return "the client token is missing, expired, or its policies do not allow this; claviger login stores another"

@@ -19,7 +19,9 @@ func examine(ctx context.Context, e examination) (*doctorReport, error) {
 	report := &doctorReport{
 		Module: e.Module.Module, Description: r.Library.Description, Manufacturer: r.Library.Manufacturer,
 		Cryptoki: r.Library.Cryptoki, Library: r.Library.Version,
-		Hardened: r.Hardened, Missing: r.Missing, Quirks: r.Quirks,
+		// In JSON none of something is a list too.
+		Slots: []doctorSlot{}, Hardened: append([]string{}, r.Hardened...), Missing: append([]string{}, r.Missing...),
+		Quirks: r.Quirks,
 	}
 	for _, s := range r.Slots {
 		report.Slots = append(report.Slots, reportSlot(s))
@@ -34,7 +36,10 @@ func examine(ctx context.Context, e examination) (*doctorReport, error) {
 }
 
 func reportSlot(s worker.SlotReport) doctorSlot {
-	slot := doctorSlot{ID: s.ID, Description: s.Description, Label: s.Label, Serial: s.Serial, Model: s.Model, Firmware: s.Firmware}
+	slot := doctorSlot{
+		ID: s.ID, Description: s.Description, Label: s.Label, Serial: s.Serial, Model: s.Model, Firmware: s.Firmware,
+		Flags: []string{}, Mechanisms: []doctorMechanism{},
+	}
 	for _, f := range []struct {
 		set  bool
 		name string
@@ -44,7 +49,7 @@ func reportSlot(s worker.SlotReport) doctorSlot {
 		}
 	}
 	for _, m := range s.Mechanisms {
-		slot.Mechanisms = append(slot.Mechanisms, doctorMechanism{m.Name, m.Min, m.Max, m.Flags})
+		slot.Mechanisms = append(slot.Mechanisms, doctorMechanism{m.Name, m.Min, m.Max, append([]string{}, m.Flags...)})
 	}
 	return slot
 }

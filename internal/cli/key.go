@@ -203,8 +203,7 @@ func (a *app) keyPublicCommand() *cobra.Command {
 			if out != "" {
 				return writeFile(out, []byte(pem), 0o644)
 			}
-			_, err = fmt.Fprint(a.out, pem)
-			return err
+			return a.lines(pem)
 		}),
 	}
 	cmd.Flags().IntVar(&version, "version", 0, "version of the key; default the newest")

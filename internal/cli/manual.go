@@ -14,6 +14,36 @@ import (
 // parse it. The build may set it with -ldflags "-X …/internal/cli.version=1.2.3".
 var version = "0.1.0"
 
+// helpCommand takes the place of cobra's, which shows the help of the whole
+// program for a command that does not exist.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND…]",
+		Short:   "Show the help of a command",
+		Example: "  claviger help key create",
+		Args:    cobra.ArbitraryArgs,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			named, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			return subNames(named), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			named, rest, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return usagef("help: %v", err)
+			case len(rest) == 0:
+				return named.Help()
+			case named.HasSubCommands():
+				return named.RunE(named, rest)
+			}
+			return usagef("%s has no commands, got %q", named.CommandPath(), rest[0])
+		},
+	}
+}
+
 func (a *app) completionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion SHELL",

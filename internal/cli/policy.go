@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/hashicorp/hcl/hcl/printer"
 	"github.com/spf13/cobra"
@@ -51,10 +50,7 @@ func (a *app) policyReadCommand() *cobra.Command {
 			if a.format == "json" {
 				return a.showJSON(p)
 			}
-			for line := range strings.Lines(strings.TrimRight(p.Policy, "\n") + "\n") {
-				fmt.Fprintln(a.out, printable(strings.TrimRight(line, "\r\n")))
-			}
-			return nil
+			return a.lines(p.Policy)
 		}),
 	}
 }

@@ -1,38 +1,36 @@
 package cli
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/token/tokentest"
+	"github.com/claviger/claviger/internal/token/worker"
 )
 
+// The test binary is the command "claviger" of the scripts, and the worker of
+// the servers that tests start in their own process.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"claviger": func() {
-		backend.newServer = newWaitingServer
-		backend.verifyAudit = func(files []string, key string, w io.Writer) error {
-			_, err := fmt.Fprintf(w, "files %v key %s\n", files, key)
-			return err
-		}
-		backend.workerMain = func() int { return 7 }
-		backend.examine = examineNothing
-		os.Exit(Main())
-	}})
+	if len(os.Args) > 1 && os.Args[1] == workerCommand {
+		os.Exit(worker.Main())
+	}
+	testscript.Main(m, map[string]func(){"claviger": func() { os.Exit(Main()) }})
 }
 
 // TestScripts runs each script of testdata/script in a directory of its own. A
@@ -40,30 +38,127 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir:   "testdata/script",
-		Cmds:  commands,
-		Setup: func(env *testscript.Env) error { return setup(env, "", "") },
+		Dir:  "testdata/script",
+		Cmds: commands,
+		Setup: func(env *testscript.Env) error {
+			s, err := newCanned(env.WorkDir)
+			if err != nil {
+				return err
+			}
+			h := httptest.NewServer(s)
+			env.Defer(h.Close)
+			return setup(env, h.URL, "s.script")
+		},
 	})
 }
 
-// TestLive runs the scripts of testdata/live against a real, unsealed server:
-// CLAVIGER_TEST_ADDR is its address, CLAVIGER_TEST_TOKEN a root token.
+// TestLive runs the scripts of testdata/live against real servers.
 func TestLive(t *testing.T) {
-	address, token := os.Getenv("CLAVIGER_TEST_ADDR"), os.Getenv("CLAVIGER_TEST_TOKEN")
-	if address == "" {
-		t.Skip("CLAVIGER_TEST_ADDR names no server")
+	t.Parallel()
+	t.Run("software token", func(t *testing.T) {
+		t.Parallel()
+		live(t, config.Dev(t.TempDir()), "software")
+	})
+	t.Run("SoftHSM2", func(t *testing.T) {
+		t.Parallel()
+		module, env := tokentest.SoftHSM(t)
+		cfg := config.Dev(t.TempDir())
+		cfg.Token.Driver = config.DriverPKCS11
+		cfg.Token.PKCS11.Module = module
+		cfg.Token.PKCS11.Env = variables(env)
+		live(t, cfg, "wrapped")
+	})
+}
+
+// live starts an unsealed server and runs the scripts against it. PROTECTION is
+// how keys are kept there by default.
+func live(t *testing.T, cfg *config.Config, protection string) {
+	cfg.Listeners = []config.Listener{{Address: "127.0.0.1:0"}}
+	s, err := server.New(cfg, server.Options{
+		Dev: &server.Dev{}, Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	root, _ := s.DevInfo()
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata/live",
+		Cmds: commands,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PROTECTION", protection)
+			return setup(env, s.Addresses()[0], root)
+		},
+	})
+}
+
+// doctorPIN is the user PIN of the token that the scripts of testdata/softhsm
+// examine.
+const doctorPIN = "user-pin-4711"
+
+// TestSoftHSM runs the scripts of testdata/softhsm: MODULE is SoftHSM2, CONF its
+// configuration with a token "doctor", in whose PIN file stands doctorPIN.
+func TestSoftHSM(t *testing.T) {
+	t.Parallel()
+	module, conf := tokentest.SoftHSM(t)
+	d, err := worker.NewDevice(worker.Config{Module: module, Label: "doctor", Env: conf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := d.Create(ctx, []byte("so-pin-81500"), []byte(doctorPIN)); err != nil {
+		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:   "testdata/live",
-		Cmds:  commands,
-		Setup: func(env *testscript.Env) error { return setup(env, address, token) },
+		Dir:  "testdata/softhsm",
+		Cmds: commands,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("MODULE", module)
+			env.Setenv("CONF", strings.TrimPrefix(conf[0], "SOFTHSM2_CONF="))
+			return errors.Join(
+				setup(env, "http://127.0.0.1:1", ""), // doctor calls no server
+				os.WriteFile(filepath.Join(env.WorkDir, "pin"), []byte(doctorPIN+"\n"), 0o600))
+		},
 	})
+}
+
+// variables turns "NAME=value" into a table.
+func variables(env []string) map[string]string {
+	table := map[string]string{}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		table[name] = value
+	}
+	return table
+}
+
+// setup gives a script a home and the address of a server with a client token.
+func setup(env *testscript.Env, address, token string) error {
+	home := filepath.Join(env.WorkDir, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return err
+	}
+	env.Setenv("HOME", home)
+	// A program with the race detector waits a second before it ends.
+	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	env.Setenv("CLAVIGER_ADDR", address)
+	env.Setenv("CLAVIGER_TOKEN", token)
+	return nil
 }
 
 // commands are what scripts can do beside testscript's own.
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	// exits STATUS PROGRAM ARGS… checks the exit status exactly.
-	"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+	"exits": func(ts *testscript.TestScript, _ bool, args []string) {
 		want, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		got := 0
@@ -75,8 +170,8 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 		}
 	},
 	// waitfor FILE waits until the file exists.
-	"waitfor": func(ts *testscript.TestScript, neg bool, args []string) {
-		for range 500 {
+	"waitfor": func(ts *testscript.TestScript, _ bool, args []string) {
+		for range 1500 {
 			if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
 				return
 			}
@@ -84,157 +179,50 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 		}
 		ts.Fatalf("%s does not appear", args[0])
 	},
-	// gone FILE checks that the path that stands in the file does not exist.
-	"gone": func(ts *testscript.TestScript, neg bool, args []string) {
-		if _, err := os.Stat(ts.ReadFile(args[0])); !errors.Is(err, os.ErrNotExist) {
-			ts.Fatalf("%s is still there: %v", ts.ReadFile(args[0]), err)
+	// empty DIR checks that nothing is in the directory.
+	"empty": func(ts *testscript.TestScript, neg bool, args []string) {
+		all, err := os.ReadDir(ts.MkAbs(args[0]))
+		ts.Check(err)
+		if (len(all) > 0) != neg {
+			ts.Fatalf("in %s lie %v", args[0], all)
 		}
 	},
 	// mode FILE PERMISSION checks the permission bits.
-	"mode": func(ts *testscript.TestScript, neg bool, args []string) {
+	"mode": func(ts *testscript.TestScript, _ bool, args []string) {
 		info, err := os.Stat(ts.MkAbs(args[0]))
 		ts.Check(err)
 		if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[1] {
 			ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
 		}
 	},
-}
-
-// setup gives a script a home and a server.
-func setup(env *testscript.Env, address, token string) error {
-	home := filepath.Join(env.WorkDir, "home")
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return err
-	}
-	env.Setenv("HOME", home)
-	if address == "" {
-		s, err := newCanned(env.WorkDir)
-		if err != nil {
-			return err
+	// expand FILE puts the values of variables in the place of ${NAME}.
+	"expand": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
+	// cut PREFIX FROM TO writes what follows the prefix in a line of FROM to TO.
+	"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+		for line := range strings.Lines(ts.ReadFile(args[1])) {
+			if rest, ok := strings.CutPrefix(line, args[0]); ok {
+				ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(rest), 0o600))
+				return
+			}
 		}
-		h := httptest.NewServer(s)
-		env.Defer(h.Close)
-		address, token = h.URL, "s.script"
-	}
-	env.Setenv("CLAVIGER_ADDR", address)
-	env.Setenv("CLAVIGER_TOKEN", token)
-	return nil
-}
-
-// canned is a server that answers what a script's file "server" says, a line an
-// answer: "METHOD URI STATUS BODY". Answers to the same call are used in their
-// order, the last one again and again. What it was sent stands in "requests".
-type canned struct {
-	requests string
-
-	mu      sync.Mutex
-	answers map[string][]string // "METHOD URI" → "STATUS BODY"
-}
-
-func newCanned(dir string) (*canned, error) {
-	s := &canned{requests: filepath.Join(dir, "requests"), answers: map[string][]string{}}
-	f, err := os.Open(filepath.Join(dir, "server"))
-	if errors.Is(err, os.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		parts := strings.SplitN(lines.Text(), " ", 3)
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("%q is no answer", lines.Text())
+		ts.Fatalf("no line of %s begins with %q", args[1], args[0])
+	},
+	// replace OLD NEW FILE changes the first OLD in the file.
+	"replace": func(ts *testscript.TestScript, _ bool, args []string) {
+		before := []byte(ts.ReadFile(args[2]))
+		after := bytes.Replace(before, []byte(args[0]), []byte(args[1]), 1)
+		if bytes.Equal(before, after) {
+			ts.Fatalf("%s has no %q", args[2], args[0])
 		}
-		call := parts[0] + " " + parts[1]
-		s.answers[call] = append(s.answers[call], parts[2])
-	}
-	return s, lines.Err()
-}
-
-func (s *canned) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		err = s.log(fmt.Sprintf("%s %s %s token=%s\n", r.Method, r.RequestURI, body, r.Header.Get("X-Vault-Token")))
-	}
-	call := r.Method + " " + r.RequestURI
-	all := s.answers[call]
-	if err != nil || len(all) == 0 {
-		http.Error(w, fmt.Sprintf(`{"errors":["no answer for %s: %v"]}`, call, err), http.StatusNotFound)
-		return
-	}
-	if len(all) > 1 {
-		s.answers[call] = all[1:]
-	}
-	status, answer, _ := strings.Cut(all[0], " ")
-	code, err := strconv.Atoi(status)
-	if err != nil {
-		code = http.StatusInternalServerError
-	}
-	w.WriteHeader(code)
-	io.WriteString(w, answer)
-}
-
-func (s *canned) log(line string) error {
-	f, err := os.OpenFile(s.requests, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(line)
-	return errors.Join(err, f.Close())
-}
-
-// waitingServer shows that it was started, and waits.
-type waitingServer struct {
-	cfg   *config.Config
-	token string
-}
-
-func newWaitingServer(cfg *config.Config, o serverOptions) (runningServer, error) {
-	s := &waitingServer{cfg: cfg}
-	if o.Dev != nil {
-		s.token = o.Dev.RootTokenID
-	}
-	return s, nil
-}
-
-func (s *waitingServer) Run(ctx context.Context) error {
-	if err := os.WriteFile("ready", []byte(s.cfg.DataDir), 0o600); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	_, err := os.Stat(s.cfg.DataDir)
-	return errors.Join(err, os.WriteFile("ended", nil, 0o600))
-}
-
-func (s *waitingServer) Addresses() []string {
-	var all []string
-	for _, l := range s.cfg.Listeners {
-		all = append(all, "http://"+l.Address)
-	}
-	return all
-}
-
-func (s *waitingServer) Reload() error { return nil }
-
-func (s *waitingServer) DevInfo() (rootToken, unsealKey string) { return s.token, "unseal-key" }
-
-// examineNothing reports what it was asked, in a report with every section.
-func examineNothing(_ context.Context, e examination) (*doctorReport, error) {
-	if string(e.PIN) == "wrong" {
-		return nil, errors.New("the HSM token refuses this PIN")
-	}
-	return &doctorReport{
-		Module: e.Module.Module, Description: "a module", Manufacturer: "nobody", Cryptoki: "2.40", Library: "1.0",
-		Slots: []doctorSlot{{
-			ID: 5, Label: e.Label, Serial: e.Module.Serial, Flags: []string{"CKF_RNG", "CKF_LOGIN_REQUIRED"},
-			Mechanisms: []doctorMechanism{{"CKM_AES_GCM", 16, 32, []string{"CKF_ENCRYPT", "CKF_DECRYPT"}}, {"CKM_SHA256", 0, 0, nil}},
-		}},
-		KeyTypes: []doctorKeyType{{"aes256-gcm96", "native", true, true, ""}, {"ed25519", "native", false, true, "can't be wrapped"}},
-		Quirks:   []string{fmt.Sprintf("environment %v", e.Module.Env["X"])},
-		Rates:    []doctorRate{{"sign ecdsa-p256", 2, 1234.5}},
-	}, nil
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), after, 0o600))
+	},
+	// hangup sends SIGHUP to the commands that run in the background.
+	"hangup": func(ts *testscript.TestScript, _ bool, _ []string) {
+		for _, cmd := range ts.BackgroundCmds() {
+			ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+		}
+	},
 }

@@ -71,6 +71,16 @@ func (u *ui) say(format string, args ...any) {
 	fmt.Fprintln(u.err, printable(fmt.Sprintf(format, args...)))
 }
 
+// lines writes text that has several lines to standard output.
+func (u *ui) lines(text string) error {
+	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
+		if _, err := fmt.Fprintln(u.out, printable(strings.TrimRight(line, "\r\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // printable escapes what could command a terminal.
 func printable(s string) string {
 	clean := func(r rune) bool { return unicode.IsPrint(r) || r == '\t' }

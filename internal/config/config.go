@@ -155,7 +155,7 @@ func defaults() *Config {
 		Store:   Store{Driver: "sqlite", Path: "claviger.db"},
 		Audit: Audit{
 			Path:               "audit.log",
-			CheckpointEvery:    1000,
+			CheckpointEvery:    10_000,
 			CheckpointInterval: Duration{time.Minute},
 		},
 		Token: Token{

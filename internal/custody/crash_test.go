@@ -45,7 +45,7 @@ func crashInit(t *testing.T, mode string, n int) (at string) {
 		req.HSMPIN = "135792"
 	}
 	b.faults.arm(n)
-	r, err := b.c.Init(t.Context(), req)
+	_, err := b.c.Init(t.Context(), req)
 	at = b.faults.at
 	b.faults.arm(0)
 	if at == "" {
@@ -68,7 +68,8 @@ func crashInit(t *testing.T, mode string, n int) (at string) {
 		b.device.key = nil
 	}
 	b.restart()
-	if r, err = b.c.Init(t.Context(), req); err != nil {
+	r, err := b.c.Init(t.Context(), req)
+	if err != nil {
 		t.Fatalf("after %s failed: %v", at, err)
 	}
 	b.give(r.Keys...)

@@ -264,7 +264,11 @@ func (c *call) report(err error) error {
 	}
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Unavailable, fault.Uncertain:
-		c.guard.log.Error("call failed", "request_id", c.id, "operation", c.name(), "error", err)
+		attrs := []any{"request_id", c.id, "operation", c.name(), "error", err}
+		if hint := fault.HintOf(err); hint != "" {
+			attrs = append(attrs, "hint", hint)
+		}
+		c.guard.log.Error("call failed", attrs...)
 	}
 	return err
 }

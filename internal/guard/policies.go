@@ -231,7 +231,12 @@ func storeFault(err error, format string, args ...any) error {
 	case errors.Is(err, store.ErrConflict):
 		return fault.Wrap(fault.Conflict, err, "%s: it was changed meanwhile; read it again and repeat", doing)
 	case errors.Is(err, store.ErrCorrupt):
-		return fault.Wrap(fault.Internal, err, "%s", doing)
+		e := &fault.Error{Kind: fault.Internal, Msg: doing, Err: err}
+		return e.WithHint("the record was altered in the database; restore it from a backup")
+	}
+	// What the database says of itself helps more than that it does not answer.
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		return &fault.Error{Kind: e.Kind, Msg: doing + ": " + e.Msg, Hint: e.Hint, Err: e.Err}
 	}
 	return fault.Wrap(fault.Unavailable, err, "%s: the store does not answer", doing)
 }

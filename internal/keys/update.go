@@ -34,10 +34,21 @@ func (s *Service) update(ctx context.Context, n keyName, edit func(k *key) (*key
 			e.key.Store(next)
 			return next, nil
 		}
-		e.key.Store(nil) // whatever happened, the store knows
+		if errors.Is(err, store.ErrConflict) || !s.unchanged(ctx, k) {
+			e.key.Store(nil) // whatever happened, the store knows
+		}
 		if !errors.Is(err, store.ErrConflict) {
 			return nil, storeFault(err, "store the key")
 		}
 	}
 	return nil, storeFault(store.ErrConflict, "store the key")
+}
+
+// unchanged tells whether the store still has a key in the state k. Then k
+// stays loaded, with the encryptions that are reserved for its versions: they
+// serve callers while the store can be read but not written.
+func (s *Service) unchanged(ctx context.Context, k *key) bool {
+	var meta keyRecord
+	rec, err := s.store.Get(ctx, tableKeys, k.name.record(), &meta)
+	return err == nil && rec == k.rec && meta.ID == k.meta.ID
 }

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"math/big"
 	"strings"
 	"testing"
 
@@ -123,9 +122,8 @@ func TestKnownSignatures(t *testing.T) {
 	}
 
 	// RFC 6979 appendix A.2.5, P-256 with SHA-256, "sample".
-	ec := &ecdsa.PrivateKey{D: new(big.Int).SetBytes(unhex(t, "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721"))}
-	ec.Curve = elliptic.P256()
-	ec.X, ec.Y = ec.Curve.ScalarBaseMult(ec.D.Bytes())
+	ec, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), unhex(t, "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721"))
+	must(t, err)
 	secret, err = x509.MarshalPKCS8PrivateKey(ec)
 	must(t, err)
 	e.plant("ec", token.P256, secret, pkix(t, ec.Public()))

@@ -21,7 +21,7 @@ func (s *Server) device(dev bool) (token.Device, error) {
 	}
 	wc := WorkerConfig(c)
 	wc.Logger = s.log
-	wc.Observe = s.metrics.workers()
+	wc.Observe = s.metrics.workers(wc.Workers)
 	d, err := worker.NewDevice(wc)
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 module %s: %w", c.PKCS11.Module, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +22,9 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
+	good     sync.Map // operation → *series
 	seconds  *prometheus.HistogramVec
-	restarts *prometheus.CounterVec
+	restarts prometheus.Counter
 	retries  prometheus.Counter
 	queue    *prometheus.GaugeVec
 	hsm      *prometheus.HistogramVec
@@ -43,10 +45,10 @@ func newMetrics() *metrics {
 			Help:    "Time of calls from the caller's identification to the outcome's record.",
 			Buckets: durations,
 		}, []string{"operation"}),
-		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "claviger_hsm_worker_restarts_total",
-			Help: "Processes for the PKCS#11 module that ended and were replaced, by reason.",
-		}, []string{"reason"}),
+			Help: "Processes for the PKCS#11 module that ended and were replaced.",
+		}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "claviger_hsm_retries_total",
 			Help: "Calls that were repeated with another worker.",
@@ -79,25 +81,47 @@ func (m *metrics) watch(state func() (initialized, sealed bool)) {
 	}))
 }
 
-// observe counts a call.
+// observe counts a call. The series of a successful operation is looked up once
+// and kept: this is on the path of every request.
 func (m *metrics) observe(operation string, kind fault.Kind, ok bool, d time.Duration) {
-	outcome := "ok"
 	if !ok {
-		outcome = kind.String()
+		m.requests.WithLabelValues(operation, kind.String()).Inc()
+		m.seconds.WithLabelValues(operation).Observe(d.Seconds())
+		return
 	}
-	m.requests.WithLabelValues(operation, outcome).Inc()
-	m.seconds.WithLabelValues(operation).Observe(d.Seconds())
+	known, found := m.good.Load(operation)
+	if !found {
+		known, _ = m.good.LoadOrStore(operation, &series{m.requests.WithLabelValues(operation, "ok"), m.seconds.WithLabelValues(operation)})
+	}
+	s := known.(*series)
+	s.count.Inc()
+	s.seconds.Observe(d.Seconds())
 }
 
-// workers counts what happens to the processes that drive the module.
-func (m *metrics) workers() worker.Observer {
+// series is what is counted of one operation.
+type series struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// workers counts what happens to the n processes that drive the module.
+func (m *metrics) workers(n int) worker.Observer {
+	queues := make([]prometheus.Gauge, n)
+	for i := range queues {
+		queues[i] = m.queue.WithLabelValues(strconv.Itoa(i))
+	}
+	var calls sync.Map // name → prometheus.Observer
 	return worker.Observer{
-		Restart: func(reason string) { m.restarts.WithLabelValues(reason).Inc() },
+		Restart: func(string) { m.restarts.Inc() }, // the log has the reasons
 		Retry:   m.retries.Inc,
-		Queue: func(worker, outstanding int) {
-			m.queue.WithLabelValues(strconv.Itoa(worker)).Set(float64(outstanding))
+		Queue:   func(worker, outstanding int) { queues[worker].Set(float64(outstanding)) },
+		Call: func(what string, d time.Duration) {
+			known, found := calls.Load(what)
+			if !found {
+				known, _ = calls.LoadOrStore(what, m.hsm.WithLabelValues(what))
+			}
+			known.(prometheus.Observer).Observe(d.Seconds())
 		},
-		Call: func(what string, d time.Duration) { m.hsm.WithLabelValues(what).Observe(d.Seconds()) },
 	}
 }
 

@@ -61,6 +61,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	harden(o.Logger)
+	tune()
 	s := &Server{cfg: cfg, log: o.Logger, version: o.Version, metrics: newMetrics()}
 	if err := s.build(o.Dev); err != nil {
 		s.close()

@@ -16,13 +16,34 @@ import (
 func TestOpenBaoClient(t *testing.T) {
 	t.Parallel()
 	s := harness.SoftHSM(t, harness.Options{Sealed: true})
+	c := openbaoClient(t, s)
+	openbaoUnseals(t, c)
+	openbaoUses(t, c)
+}
+
+// TestOpenBaoClientDev uses a development server, on the embedded token, with
+// OpenBao's Go client.
+func TestOpenBaoClientDev(t *testing.T) {
+	t.Parallel()
+	s := harness.Dev(t)
+	c := openbaoClient(t, s)
+	c.SetToken(s.RootToken)
+	openbaoUses(t, c)
+}
+
+func openbaoClient(t *testing.T, s *harness.Server) *api.Client {
+	t.Helper()
 	cfg := api.DefaultConfig()
 	cfg.Address = s.Addr
 	c, err := api.NewClient(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	openbaoUnseals(t, c)
+	return c
+}
+
+func openbaoUses(t *testing.T, c *api.Client) {
+	t.Helper()
 	openbaoEncrypts(t, c)
 	openbaoSigns(t, c)
 	openbaoLists(t, c)

@@ -89,6 +89,11 @@ func TestTokenRemoved(t *testing.T) {
 	if err := os.Rename(away, tokens); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.Log())
+		}
+	})
 	// The first call wakes what waits between two attempts.
 	back := s.OK(t, "POST", "transit/decrypt/k", map[string]any{"ciphertext": data["ciphertext"]})
 	if back["plaintext"] != "aGVsbG8=" {
@@ -125,8 +130,8 @@ func tokenDir(t *testing.T, s *harness.Server) string {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	for name, section := range map[string]string{
-		"store": "[store]\npath = %q\n",
-		"audit": "[audit]\npath = %q\n",
+		"database": "[store]\npath = %q\n",
+		"audit":    "[audit]\npath = %q\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,28 +14,47 @@ import (
 	"github.com/claviger/claviger/test/harness"
 )
 
+// knownPIN is the user PIN of tokens that are adopted.
+const knownPIN = "4711-known-to-the-test"
+
 // adopted starts a server on a token that softhsm2-util made, so that the test
 // knows its PIN.
 func adopted(t *testing.T) (s *harness.Server, pin string) {
 	t.Helper()
 	module, env := tokentest.SoftHSM(t)
-	pin = "4711-known-to-the-test"
+	initToken(t, env, knownPIN)
+	s = harness.SoftHSM(t, harness.Options{Module: module, Env: env, Sealed: true})
+	adoptOK(t, s, knownPIN)
+	return s, knownPIN
+}
+
+// initToken makes a token with softhsm2-util.
+func initToken(t *testing.T, env []string, pin string) {
+	t.Helper()
 	util := exec.Command("softhsm2-util", "--init-token", "--free", "--label", "claviger-test", "--pin", pin, "--so-pin", "so-"+pin)
 	util.Env = append(os.Environ(), env...)
 	if out, err := util.CombinedOutput(); err != nil {
 		t.Fatalf("softhsm2-util: %v\n%s", err, out)
 	}
-	s = harness.SoftHSM(t, harness.Options{Module: module, Env: env, Sealed: true})
-	status, body := s.Do(t, "PUT", "sys/init", map[string]any{
+}
+
+func adopt(t *testing.T, s *harness.Server, pin string) (status int, body map[string]any) {
+	t.Helper()
+	return s.Do(t, "PUT", "sys/init", map[string]any{
 		"secret_shares": 1, "secret_threshold": 1, "hsm_token": "adopt", "hsm_pin": pin,
 	})
+}
+
+// adoptOK adopts the token, which must succeed, and unseals.
+func adoptOK(t *testing.T, s *harness.Server, pin string) {
+	t.Helper()
+	status, body := adopt(t, s, pin)
 	if status != 200 {
 		t.Fatalf("adopting the token: status %d: %v", status, body)
 	}
 	s.RootToken = body["root_token"].(string)
 	s.Shares = []string{body["keys_base64"].([]any)[0].(string)}
 	s.Unseal(t, s.Shares...)
-	return s, pin
 }
 
 // TestObjectsOfTheToken lists the token with a program of other people: it

@@ -49,15 +49,27 @@ func Binary(t testing.TB) string {
 			return
 		}
 		build.path = filepath.Join(build.dir, "claviger")
-		cmd := exec.Command("go", "build", "-o", build.path, "github.com/claviger/claviger/cmd/claviger")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			build.err = fmt.Errorf("%w\n%s", err, out)
-		}
+		build.err = goBuild(build.path)
 	})
 	if build.err != nil {
 		t.Fatalf("building claviger: %v", build.err)
 	}
 	return build.path
+}
+
+// goBuild builds in claviger's own module, whichever module the test is of.
+func goBuild(path string) error {
+	const module = "github.com/claviger/claviger"
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		return fmt.Errorf("finding the module: %w", err)
+	}
+	cmd := exec.Command("go", "build", "-o", path, module+"/cmd/claviger")
+	cmd.Dir = strings.TrimSpace(string(dir))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // Server is a running claviger.
@@ -326,6 +338,26 @@ func (s *Server) Try(method, path, token string, body any) (int, map[string]any,
 		return resp.StatusCode, nil, fmt.Errorf("the answer is no JSON: %w: %.200q", err, text)
 	}
 	return resp.StatusCode, answer, nil
+}
+
+// Metrics returns the server's metrics in the text format of Prometheus.
+func (s *Server) Metrics(t testing.TB) string {
+	t.Helper()
+	req, err := http.NewRequest("GET", s.Addr+"/v1/sys/metrics?format=prometheus", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", s.RootToken)
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("sys/metrics: status %d, %v: %.200q", resp.StatusCode, err, text)
+	}
+	return string(text)
 }
 
 // logBuffer keeps what a process prints and finds the address that it names.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 )
 
@@ -46,17 +47,22 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// messages returns what the caller reads: the message, and what to do next.
+// messages returns what the caller reads: the message, and what to do next as
+// an element of its own. Of an internal error only the latter is shown.
 func messages(kind fault.Kind, err error) []string {
 	text, hint := kinds[kind].text, ""
-	if e, ok := errors.AsType[*fault.Error](err); ok && kind != fault.Internal {
-		text, hint = cmp.Or(e.Msg, text), e.Hint
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		hint = e.Hint
+		if kind != fault.Internal {
+			text = cmp.Or(e.Msg, text)
+		}
 	}
 	var list []string
-	for _, t := range []string{text, hint} {
-		if t != "" {
-			list = append(list, t)
-		}
+	if text != "" {
+		list = append(list, text)
+	}
+	if hint != "" {
+		list = append(list, api.HintPrefix+hint)
 	}
 	return list
 }

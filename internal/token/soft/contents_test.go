@@ -60,11 +60,11 @@ func TestContentsRefused(t *testing.T) {
 		"unknown flag": func(b []byte) []byte { b[0] = 2; return b },
 		"unknown use":  func(b []byte) []byte { b[5] = byte(useCount); return b },
 		"unknown type": func(b []byte) []byte { b[7] ^= 1; return b },
-		"one ID twice": func(b []byte) []byte {
+		"one ID twice": func([]byte) []byte {
 			one := new(contents).with(&object{typ: token.AES256, secret: make([]byte, 32)}).encode()
-			b = append(one, one[5:]...)
-			b[4] = 2
-			return b
+			two := append(one, one[5:]...)
+			two[4] = 2
+			return two
 		},
 		"two KEKs": func([]byte) []byte {
 			c := good.with(&object{use: useKEK, typ: token.AES256, secret: make([]byte, 32)})

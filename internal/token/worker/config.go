@@ -49,6 +49,9 @@ type Observer struct {
 
 const maxLabel = 32
 
+// workerCommand is the first argument of the program as a worker.
+const workerCommand = "token-worker"
+
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Module == "":
@@ -73,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Executable = exe
 	}
 	if c.Args == nil {
-		c.Args = []string{"token-worker"}
+		c.Args = []string{workerCommand}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

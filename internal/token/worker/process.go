@@ -270,11 +270,15 @@ func (p *process) handle(f frame) {
 		v, err := p.start(f.payload)
 		p.answer(f, err, v.append)
 	case frameLogin:
-		facts, err := p.login(f.payload)
+		var facts facts
+		err := outlive(func() (err error) {
+			facts, err = p.login(f.payload)
+			return err
+		})
 		clear(f.payload)
 		p.answer(f, err, facts.append)
 	case frameCreate:
-		err := p.create(f.payload)
+		err := outlive(func() error { return p.create(f.payload) })
 		clear(f.payload)
 		p.answer(f, err, nil)
 	default:

@@ -24,7 +24,13 @@ type child struct {
 	errs *tail
 	in   []byte
 	seq  uint32
+	// writing: it was asked to log in or to create a token, and has not answered.
+	writing bool
 }
+
+// writeGrace is how long a worker may go on with writing files of the token
+// when it is to end. A module that hangs there does not write.
+const writeGrace = 5 * time.Second
 
 var (
 	forkOnce sync.Once
@@ -137,11 +143,17 @@ func (t *tail) String() string {
 	return string(bytes.TrimSpace(t.buf))
 }
 
-// end kills the process and waits for it.
+// end kills the process and waits for it. One that may be writing files of the
+// token ends by itself, when it has answered and sees its socket closed.
 func (c *child) end() {
-	// Either may be over already, which is what is wanted.
-	_ = c.cmd.Process.Kill()
+	// Each may be over already, which is what is wanted.
 	_ = c.file.Close()
+	if c.writing {
+		late := time.AfterFunc(writeGrace, func() { _ = c.cmd.Process.Kill() })
+		defer late.Stop()
+	} else {
+		_ = c.cmd.Process.Kill()
+	}
 	_ = c.cmd.Wait()
 	clear(c.in)
 }
@@ -156,6 +168,7 @@ func (c *child) ask(ctx context.Context, kind byte, payload []byte) (reader, err
 	defer clear(req)
 	stop := context.AfterFunc(ctx, func() { _ = c.file.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	c.writing = kind == frameLogin || kind == frameCreate
 	if _, err := c.file.Write(req); err != nil {
 		return reader{}, c.broken(ctx, "sending to", err)
 	}
@@ -163,6 +176,7 @@ func (c *child) ask(ctx context.Context, kind byte, payload []byte) (reader, err
 	if err != nil {
 		return reader{}, c.broken(ctx, "reading from", err)
 	}
+	c.writing = false
 	r := reader{b: f.payload}
 	if f.kind == frameFatal {
 		err = parseStatus(&r)

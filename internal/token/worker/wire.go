@@ -209,7 +209,10 @@ func failf(r reason, err error, format string, args ...any) *failure {
 	if e, ok := errors.AsType[*pkcs11.Error](err); ok {
 		f.fn, f.code = e.Func, e.Code
 	} else if err != nil {
-		f.msg += ": " + err.Error()
+		if f.msg != "" {
+			f.msg += ": "
+		}
+		f.msg += err.Error()
 	}
 	return f
 }

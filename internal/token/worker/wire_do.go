@@ -13,8 +13,6 @@ type unit struct {
 	index          int // of the caller's item
 }
 
-const opSize = 1 + 1 + 4*4
-
 // appendDo appends a request to perform op with the key of a slot on units.
 //
 //	u32 slot ‖ op ‖ u32 n ‖ n × (u32 nonce, aad, in, room ‖ nonce ‖ aad ‖ in)

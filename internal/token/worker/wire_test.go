@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"reflect"
 	"testing"
 
@@ -39,6 +40,24 @@ func TestWireRoundTrips(t *testing.T) {
 	fl := &failure{reasonHold, "C_Sign", pkcs11.GeneralError, "text"}
 	if got := parseStatus(&reader{b: appendFailure(nil, fl)}); !reflect.DeepEqual(got, error(fl)) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestFailureText(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	for _, tt := range []struct {
+		f    *failure
+		want string
+	}{
+		{failf(reasonCall, cause, ""), "cause"},
+		{failf(reasonCall, cause, "doing %d", 1), "doing 1: cause"},
+		{failf(reasonCall, &pkcs11.Error{Func: "C_Sign", Code: pkcs11.GeneralError}, "signing"), "signing: C_Sign: CKR_GENERAL_ERROR"},
+		{failf(reasonCall, nil, "alone"), "alone"},
+	} {
+		if got := tt.f.Error(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
 	}
 }
 
