@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/test/harness"
 )
@@ -66,12 +67,24 @@ func TestTokenRemoved(t *testing.T) {
 	if err := os.Rename(tokens, away); err != nil {
 		t.Fatal(err)
 	}
-	status, body := s.Do(t, "POST", "transit/keys/new", nil)
-	if status < 500 || len(body["errors"].([]any)) == 0 {
-		t.Errorf("making a key without the token: status %d: %v", status, body)
+	for _, path := range []string{"transit/keys/new", "transit/keys/new", "transit/random/16"} {
+		begin := time.Now()
+		status, body := s.Do(t, "POST", path, nil)
+		if errs, _ := body["errors"].([]any); path == "transit/keys/new" && (status != 503 || len(errs) == 0) {
+			t.Errorf("making a key without the token: status %d: %v, want 503 and a reason", status, body)
+		}
+		if d := time.Since(begin); d > 6*time.Second {
+			t.Errorf("%s without the token was answered after %v", path, d)
+		}
 	}
 	if status, _ := s.Do(t, "GET", "sys/health", nil); status != 200 {
 		t.Errorf("health: status %d", status)
+	}
+	if !s.Running() {
+		t.Fatalf("the server has ended:\n%s", s.Log())
+	}
+	if n := strings.Count(s.Log(), "token worker does not start"); n > 2 {
+		t.Errorf("the outage was reported %d times:\n%s", n, s.Log())
 	}
 	if err := os.Rename(away, tokens); err != nil {
 		t.Fatal(err)
@@ -81,11 +94,14 @@ func TestTokenRemoved(t *testing.T) {
 			t.Log(s.Log())
 		}
 	})
+	// The first call wakes what waits between two attempts.
 	back := s.OK(t, "POST", "transit/decrypt/k", map[string]any{"ciphertext": data["ciphertext"]})
 	if back["plaintext"] != "aGVsbG8=" {
 		t.Errorf("another plaintext: %v", back)
 	}
 	s.OK(t, "POST", "transit/keys/new", nil)
+	used := s.OK(t, "POST", "transit/encrypt/new", map[string]any{"plaintext": "aGVsbG8="})
+	s.OK(t, "POST", "transit/decrypt/new", map[string]any{"ciphertext": used["ciphertext"]})
 }
 
 func tokenDir(t *testing.T, s *harness.Server) string {

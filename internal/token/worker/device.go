@@ -25,7 +25,12 @@ func NewDevice(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{cfg: cfg, start: make(chan struct{}, 1)}, nil
+	return newDeviceOf(cfg), nil
+}
+
+// newDeviceOf makes a Device of a configuration that was checked.
+func newDeviceOf(cfg Config) *Device {
+	return &Device{cfg: cfg, start: make(chan struct{}, 1)}
 }
 
 // alone runs f while no other worker of this token starts, within StartTimeout.

@@ -136,7 +136,7 @@ func flagNames(flags uint64) (names []string) {
 
 // openWith opens the token with a number of workers, all of which are up.
 func (d *Device) openWith(ctx context.Context, pin []byte, workers int) (*hsm, error) {
-	c := &Device{cfg: d.cfg}
+	c := newDeviceOf(d.cfg)
 	c.cfg.Workers = workers
 	h, err := c.open(ctx, pin)
 	if err != nil {
