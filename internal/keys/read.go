@@ -102,13 +102,13 @@ func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.
 	out := &api.Keys{Keys: []string{}}
 	after := ""
 	for {
-		page, err := s.store.List(ctx, tableKeys, c.Mount, after, listPage)
+		page, err := s.store.Names(ctx, tableKeys, c.Mount, after, listPage)
 		if err != nil {
 			return nil, storeFault(err, "list the keys")
 		}
-		for _, e := range page {
-			after = e.Key
-			if name := strings.TrimPrefix(e.Key, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
+		for _, record := range page {
+			after = record
+			if name := strings.TrimPrefix(record, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
 				out.Keys = append(out.Keys, name)
 			}
 		}
