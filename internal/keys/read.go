@@ -37,7 +37,14 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		DeletionAllowed:    k.meta.DeletionAllowed,
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
+		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type, k.meta.Protection),
 		Keys: make(map[string]json.RawMessage),
+	}
+	if k.meta.Derived {
+		out.KDF, out.ConvergentEncryption = kdfName, &k.meta.Convergent
+		if k.meta.Convergent {
+			out.ConvergentEncryptionVersion = convergentVersion
+		}
 	}
 	for n := k.oldest(); n <= k.meta.Latest; n++ {
 		v, err := s.version(ctx, k, n)

@@ -50,6 +50,8 @@ type keyRecord struct {
 	MinDecryption   int            `json:"min_decryption"`
 	MinEncryption   int            `json:"min_encryption,omitempty"`
 	DeletionAllowed bool           `json:"deletion_allowed,omitempty"`
+	Derived         bool           `json:"derived,omitempty"`
+	Convergent      bool           `json:"convergent,omitempty"`
 }
 
 // versionRecord is one version of a key.

@@ -44,7 +44,7 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		s.discard(ctx, m)
 		return nil, orMissing(err, "key not found")
 	}
-	if v, err := s.openVersion(k.name, record); err == nil {
+	if v, err := s.openVersion(k.name, &k.meta, record); err == nil {
 		added.version.CompareAndSwap(nil, v)
 	}
 	return s.describe(ctx, k)
