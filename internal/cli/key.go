@@ -25,7 +25,9 @@ var keyTypes = []string{
 func (a *app) keyCommand() *cobra.Command {
 	cmd := a.group("key", "Manage keys",
 		a.keyCreateCommand(), a.keyListCommand(), a.keyReadCommand(), a.keyRotateCommand(),
-		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand())
+		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand(),
+		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
+		a.keyBackupCommand(), a.keyRestoreCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd
@@ -247,6 +249,9 @@ func (a *app) showKeyOf(k *api.Key, err error) error {
 		t.field("Min decryption version", k.MinDecryptionVersion)
 		t.field("Min encryption version", k.MinEncryptionVersion)
 		t.field("Deletion allowed", k.DeletionAllowed)
+		if k.SoftDeleted {
+			t.field("Soft-deleted", true)
+		}
 		t.field("Can", strings.Join(abilities(k), ", "))
 		if k.AutoRotatePeriod > 0 {
 			t.field("Rotates every", k.AutoRotatePeriod.Duration())
