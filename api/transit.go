@@ -54,6 +54,9 @@ type Key struct {
 
 	AutoRotatePeriod Seconds                    `json:"auto_rotate_period"`
 	ImportedKey      bool                       `json:"imported_key"`
+	SoftDeleted      bool                       `json:"soft_deleted" doc:"refused for every use until it is restored"`
+	BackupInfo       *KeyMoment                 `json:"backup_info,omitempty" doc:"the last backup"`
+	RestoreInfo      *KeyMoment                 `json:"restore_info,omitempty" doc:"the restore that made this key"`
 	KeySize          int                        `json:"key_size,omitempty"`
 	Keys             map[string]json.RawMessage `json:"keys" audit:"-" doc:"per version: the Unix time of its making, or an object of type KeyVersion for asymmetric keys"`
 }

@@ -26,7 +26,9 @@ func (a *app) keyCommand() *cobra.Command {
 	cmd := a.group("key", "Manage keys",
 		a.keyCreateCommand(), a.keyListCommand(), a.keyReadCommand(), a.keyRotateCommand(),
 		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand(),
-		a.keyTrimCommand(), a.keySettingsCommand())
+		a.keyTrimCommand(), a.keySettingsCommand(),
+		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
+		a.keyBackupCommand(), a.keyRestoreCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd
@@ -254,6 +256,9 @@ func (a *app) showKeyOf(k *api.Key, err error) error {
 		if k.Derived {
 			t.field("Derived", k.KDF)
 			t.field("Convergent", k.ConvergentEncryption != nil && *k.ConvergentEncryption)
+		}
+		if k.SoftDeleted {
+			t.field("Soft-deleted", true)
 		}
 		t.field("Can", strings.Join(abilities(k), ", "))
 		if k.AutoRotatePeriod > 0 {

@@ -78,9 +78,10 @@ func warnExists(c *op.Call, k *key, r *api.CreateKey) {
 
 // planKey checks a request and decides what to make.
 func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
+	if err := checkName(r.Name); err != nil {
+		return plan{}, err
+	}
 	switch {
-	case !validName(r.Name):
-		return plan{}, invalid("%q is no name for a key: use letters, digits, '_', '-' and '.', at most %d, with a letter, digit or '_' at both ends", r.Name, maxNameLen)
 	case r.Exportable:
 		return plan{}, refuseExport("exportable")
 	case r.AllowPlaintextBackup:
@@ -152,6 +153,13 @@ func hmacSize(t token.Type, protection api.Protection, asked int) (int, error) {
 		return 0, invalid("key_size of %d bytes: it must be from %d to %d", asked, minHMACSize, maxHMACSize)
 	}
 	return asked, nil
+}
+
+func checkName(name string) error {
+	if validName(name) {
+		return nil
+	}
+	return invalid("%q is no name for a key: use letters, digits, '_', '-' and '.', at most %d, with a letter, digit or '_' at both ends", name, maxNameLen)
 }
 
 // validName keeps names to what fits a path segment and Vault's own rule.

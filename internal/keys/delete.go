@@ -92,7 +92,9 @@ func (s *Service) removeVersions(ctx context.Context, k *key, first, last int) (
 		}
 		changes = append(changes, s.store.Remove(tableVersions, k.name.version(v), rec))
 		secrets = appendInToken(secrets, &r)
-
+		if k.meta.copied() {
+			continue // the count goes on if the secret comes back
+		}
 		var counted counterRecord
 		counter := counterKey(k.meta.ID, v)
 		rec, err = s.store.Get(ctx, tableCounters, counter, &counted)

@@ -28,6 +28,9 @@ func (s *Service) encrypt(ctx context.Context, c *op.Call, r *api.Encrypt) (*api
 		k, err = s.upsert(ctx, c, r, sc)
 	}
 	if err == nil {
+		err = k.usable()
+	}
+	if err == nil {
 		err = checkCanEncrypt(k.meta.Type, "encryption")
 	}
 	if err == nil {

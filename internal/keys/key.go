@@ -44,6 +44,7 @@ type version struct {
 	pkix    []byte    // nil for symmetric keys
 	public  crypto.PublicKey
 	seals   *counter // nil where seals need no count
+	chain   string   // PEM of the certificates, "" if there are none
 }
 
 // with returns a copy of k under another record, one version later.
@@ -82,9 +83,13 @@ func (k *key) forOld(v int, what string) error {
 	return nil
 }
 
-// find returns a key, or a fault with the text missing if there is none.
+// find returns a key that may be used, or a fault with the text missing if
+// there is none.
 func (s *Service) find(ctx context.Context, mount, name, missing string) (*key, error) {
 	k, err := s.key(ctx, keyName{mount, name})
+	if err == nil {
+		err = k.usable()
+	}
 	return k, orMissing(err, missing)
 }
 
@@ -175,7 +180,7 @@ func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, err
 
 // openVersion makes a version ready. It takes over r and wipes the secrets in it.
 func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*version, error) {
-	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public}
+	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public, chain: chainText(r.Certificates)}
 	var err error
 	if meta.Derived {
 		v.derive, err = s.openDeriver(meta, &r.Main)

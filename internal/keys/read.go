@@ -38,6 +38,7 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
 		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type, k.meta.Protection),
+		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Derived {
@@ -63,7 +64,7 @@ func describeVersion(t token.Type, v *version) json.RawMessage {
 		return strconv.AppendInt(nil, v.created.Unix(), 10)
 	}
 	text, err := json.Marshal(api.KeyVersion{
-		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano),
+		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano), CertificateChain: v.chain,
 	})
 	if err != nil {
 		panic(err) // a struct of strings

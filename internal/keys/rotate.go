@@ -26,6 +26,9 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		if k.meta.ID != id {
 			return nil, nil, invalid("key not found")
 		}
+		if err := k.usable(); err != nil {
+			return nil, nil, err
+		}
 		if k.meta.Latest >= maxVersion {
 			return nil, nil, invalid("the key has %d versions, the most that are possible", maxVersion)
 		}
