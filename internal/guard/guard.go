@@ -37,6 +37,8 @@ type Guard struct {
 	observe  func(string, fault.Kind, bool, time.Duration)
 	now      func() time.Time
 
+	tidying atomic.Bool // tidyTokens is at work
+
 	table  *table
 	fixed  mountTable // what is routed while nothing is loaded
 	loadMu sync.Mutex
@@ -161,12 +163,12 @@ func (g *Guard) Tidy(ctx context.Context) (removed int, err error) {
 	return l.tokens.tidy(ctx)
 }
 
-// Operations returns the guard's own operations: client tokens, policies, mounts,
-// capabilities.
+// Operations returns the guard's own operations: client tokens, their roles, policies,
+// mounts, capabilities.
 func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
-		g.tokenOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
+		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
 	} {
 		all = append(all, ops...)
 	}
