@@ -132,8 +132,9 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 		if err := c.identify(ctx); err != nil {
 			return o, nil, err
 		}
-		if o == nil || !o.AnyToken {
-			allowed = c.loaded.policies.of(c.entry).allowed(policyPath(c.path, c.req.Verb))
+		allowed = c.loaded.policies.of(c.entry).allowed(policyPath(c.path, c.req.Verb))
+		if o != nil && o.AnyToken && allowed&capDeny == 0 {
+			allowed = ^capDeny
 		}
 	}
 	if allowed&needed(c.req.Verb, o == nil || o.HasExists()) == 0 || o != nil && o.Sudo && allowed&capSudo == 0 {

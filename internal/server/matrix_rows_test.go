@@ -3,7 +3,7 @@ package server
 // matrixRow is how TestMatrix calls an operation.
 type matrixRow struct {
 	path   string // below the mount
-	body   string // $TOKEN, $ACCESSOR, $CIPHERTEXT, $SIGNATURE stand for known ones
+	body   string // $TOKEN, $ACCESSOR, $CIPHERTEXT, $SIGNATURE, $BACKUP stand for known ones
 	status int    // of the call that is allowed
 	// unknown is path and body of a call for something that is not there.
 	unknown string
@@ -11,8 +11,6 @@ type matrixRow struct {
 	unknownIs int
 	// takesAny says why there is nothing unknown for the operation.
 	takesAny string
-	// anyToken: a token without any capability is answered too.
-	anyToken bool
 	// alone: the operation would disturb the others, so it has a server to itself.
 	alone bool
 }
@@ -40,7 +38,7 @@ var matrixRows = map[string]matrixRow{
 	"sys.seal":                    {path: "seal", status: 204, alone: true},
 	"sys.hsm":                     {path: "hsm", status: 200},
 	"sys.metrics":                 {path: "metrics", status: 200},
-	"sys.openapi":                 {path: "internal/specs/openapi", status: 200, anyToken: true},
+	"sys.openapi":                 {path: "internal/specs/openapi", status: 200},
 	"sys.help":                    {path: "internal/specs/help/sys/internal/specs/help/x", status: 200, unknown: "internal/specs/help/transit/nothing"},
 	"sys.mount.list":              {path: "mounts", status: 200},
 	"sys.mount.read":              {path: "mounts/transit", status: 200, unknown: "mounts/nowhere"},
@@ -92,4 +90,19 @@ var matrixRows = map[string]matrixRow{
 	"transit.verify.hash":    {path: "verify/p256/sha2-256", body: `{"input":"aGk=","signature":"$SIGNATURE"}`, status: 200, unknown: `verify/unknown/sha2-256 {"input":"aGk=","signature":"vault:v1:AAAA"}`},
 	"transit.hmac":           {path: "hmac/aes", body: `{"input":"aGk="}`, status: 200, unknown: `hmac/unknown {"input":"aGk="}`},
 	"transit.hmac.algorithm": {path: "hmac/aes/sha2-256", body: `{"input":"aGk="}`, status: 200, unknown: `hmac/unknown/sha2-256 {"input":"aGk="}`},
+
+	"transit.backup":                   {path: "backup/saved", status: 200, unknown: "backup/unknown"},
+	"transit.restore":                  {path: "restore", body: `{"backup":"$BACKUP","force":true}`, status: 204, takesAny: makesIt},
+	"transit.restore.name":             {path: "restore/copied", body: `{"backup":"$BACKUP"}`, status: 204, takesAny: makesIt},
+	"transit.config.cache.read":        {path: "cache-config", status: 200},
+	"transit.config.cache":             {path: "cache-config", body: `{"size":0}`, status: 200},
+	"transit.config.keys.read":         {path: "config/keys", status: 200},
+	"transit.config.keys":              {path: "config/keys", body: `{"disable_upsert":false}`, status: 200},
+	"transit.hash":                     {path: "hash", body: `{"input":"aGk="}`, status: 200},
+	"transit.hash.algorithm":           {path: "hash/sha2-512", body: `{"input":"aGk="}`, status: 200, unknown: `hash/unknown {"input":"aGk="}`},
+	"transit.keys.csr":                 {path: "keys/p256/csr", body: `{}`, status: 200, unknown: "keys/unknown/csr {}"},
+	"transit.keys.set-certificate":     {path: "keys/p256/set-certificate", body: `{"certificate_chain":"no PEM"}`, status: 400, unknown: `keys/unknown/set-certificate {"certificate_chain":"no PEM"}`},
+	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 204, unknown: "keys/unknown/soft-delete"},
+	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 204, unknown: "keys/unknown/soft-delete-restore"},
+	"transit.keys.trim":                {path: "keys/long/trim", body: `{"min_available_version":2}`, status: 200, unknown: `keys/unknown/trim {"min_available_version":2}`},
 }

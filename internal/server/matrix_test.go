@@ -62,10 +62,21 @@ func newMatrix(t *testing.T) *matrix {
 	m.make(t, "transit/keys/old/config", `{"deletion_allowed":true}`)
 	m.make(t, "sys/policies/acl/known", `{"policy":"path \"x\" {}"}`)
 	m.make(t, "sys/policies/acl/old", `{"policy":"path \"x\" {}"}`)
+	m.make(t, "transit/keys/soft", `{}`)
+	m.make(t, "transit/keys/saved", `{}`)
+	m.make(t, "transit/keys/saved/config", `{"deletion_allowed":true}`)
+	m.make(t, "transit/keys/long", `{}`)
+	m.make(t, "transit/keys/long/rotate", `{}`)
+	m.make(t, "transit/keys/long/config", `{"min_decryption_version":2,"min_encryption_version":2}`)
+	saved := m.call(t, m.open, "GET", "transit/backup/saved", "root", "")
+	if saved.Status != 200 {
+		t.Fatalf("backup: status %d %v", saved.Status, saved.Errors)
+	}
 	encrypted := m.make(t, "transit/encrypt/aes", `{"plaintext":"aGk="}`)
 	signed := m.make(t, "transit/sign/p256", `{"input":"aGk="}`)
 	m.words = strings.NewReplacer(
-		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string))
+		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
+		"$BACKUP", saved.Data["backup"].(string))
 	return m
 }
 
@@ -141,7 +152,7 @@ func (m *matrix) run(t *testing.T, o *op.Operation, row matrixRow) {
 	c.expect("no client token", m.open, "", c.path, c.body, refusedUnless(o.Public, 403))
 	c.expect("unknown client token", m.open, "s.unknown", c.path, c.body, refusedUnless(o.Public, 403))
 	denied, _ := m.token(t, "*", "deny")
-	c.expect("denied", m.open, denied, c.path, c.body, refusedUnless(o.Public || row.anyToken, 403))
+	c.expect("denied", m.open, denied, c.path, c.body, refusedUnless(o.Public, 403))
 	c.expect("all but the capability", m.open, c.with(others(o)...), c.path, c.body, refusedUnless(o.Public || o.AnyToken, 403))
 	if o.Sudo {
 		c.expect("without sudo", m.open, c.with(needs(o)[:len(needs(o))-1]...), c.path, c.body, 403)
