@@ -104,3 +104,25 @@ func TestOpenBaoMounts(t *testing.T) {
 		t.Errorf("a key outlived its mount: %+v, %v", k, err)
 	}
 }
+
+// TestOpenBaoStatus asks for the state of the server with OpenBao's Go client.
+func TestOpenBaoStatus(t *testing.T) {
+	t.Parallel()
+	s := harness.Dev(t)
+	c := openbaoClient(t, s)
+	c.SetToken(s.RootToken)
+	key, err := c.Sys().KeyStatus()
+	if err != nil || key.Term != 1 || time.Since(key.InstallTime) > time.Hour {
+		t.Errorf("key status: %+v, %v", key, err)
+	}
+	ha, err := c.Sys().HAStatus()
+	if err != nil || len(ha.Nodes) != 1 || !ha.Nodes[0].ActiveNode || ha.Nodes[0].Hostname == "" {
+		t.Errorf("HA status: %+v, %v", ha, err)
+	}
+	for path, letters := range map[string]int{"random": 44, "random/16": 24, "random/all/16": 24} {
+		r, err := c.Logical().Write("sys/tools/"+path, nil)
+		if err != nil || len(r.Data["random_bytes"].(string)) != letters {
+			t.Errorf("%s: %+v, %v", path, r, err)
+		}
+	}
+}
