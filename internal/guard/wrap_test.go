@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -221,9 +222,39 @@ func TestUnwrapOnce(t *testing.T) {
 	}
 }
 
+// Another call opens the answer while this one reads it.
+func TestUnwrapRace(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"sys/wrapping/unwrap", "sys/wrapping/rewrap"} {
+		s := newServer(t)
+		info := s.wrapped(s.root, "transit/keys/a", op.Read, 10, nil).Data.(*api.WrapInfo)
+		var first error
+		s.mem.setRead(func(table string) {
+			if table == tableWrapped {
+				s.mem.setRead(nil)
+				_, first = s.unwrap(info.Token, "")
+			}
+		})
+		s.refused(fault.Invalid, badWrapping, info.Token, op.Write, path, nil)
+		if first != nil {
+			t.Error(first)
+		}
+	}
+}
+
 func TestWhatIsNotWrapped(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
+	shares := op.Meta{Name: "sys.shares", Mount: kindSys, Path: "shares", Verb: op.Write, Public: true, Audit: op.AuditNone, Bare: true}
+	if err := s.Register(op.Define(shares, func(context.Context, *op.Call, *thing) (*thing, error) {
+		t.Error("an answer was made that would not have been wrapped")
+		return nil, nil
+	})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.wrapping("", "sys/shares", op.Write, 60, nil); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("%v", err)
+	}
 	for _, c := range []struct {
 		verb op.Verb
 		path string
