@@ -26,9 +26,10 @@ type request struct {
 	method  string
 	path    string // below /v1/, its segments escaped
 	query   string
-	body    any  // nil sends none
-	repeat  bool // may be sent again although the server may have done it
-	lenient bool // every status is an answer, not an error
+	body    any           // nil sends none
+	repeat  bool          // may be sent again although the server may have done it
+	lenient bool          // every status is an answer, not an error
+	wrap    time.Duration // asks for a wrapped answer that is kept so long
 }
 
 // at joins path segments; each argument is escaped, so that a name is always
@@ -127,6 +128,9 @@ func (c *Client) prepare(ctx context.Context, to *server, r request, payload []b
 	req.Header.Set("X-Vault-Request", "true")
 	if c.token != "" {
 		req.Header.Set("X-Vault-Token", c.token)
+	}
+	if r.wrap > 0 {
+		req.Header.Set("X-Vault-Wrap-TTL", strconv.FormatInt(int64(r.wrap/time.Second), 10))
 	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -162,6 +162,14 @@ func TestRequests(t *testing.T) {
 				_, err := c.Random(x, api.Random{Bytes: 16, Format: "hex"})
 				return err
 			}},
+		{"unmount", ``, `DELETE /v1/sys/mounts/a/b `,
+			func(x context.Context, c *Client) error { return c.DisableMount(x, "/a/b/") }},
+		{"tuning", data, `GET /v1/sys/mounts/a/b/tune `,
+			func(x context.Context, c *Client) error { _, err := c.MountTuning(x, "a/b"); return err }},
+		{"tune", ``, `PUT /v1/sys/mounts/a/tune {"max_lease_ttl":"1h"}`,
+			func(x context.Context, c *Client) error {
+				return c.TuneMount(x, api.TuneMount{Path: "a", MaxLeaseTTL: "1h"})
+			}},
 		{"init", `{"keys":["00"]}`, `PUT /v1/sys/init {"secret_shares":5,"secret_threshold":3}`,
 			func(x context.Context, c *Client) error {
 				_, err := c.Init(x, api.Init{SecretShares: 5, SecretThreshold: 3})

@@ -27,6 +27,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	var req api.CreateToken
 	var ttl, maxTTL, period time.Duration
 	var renewable bool
+	var wrap time.Duration
 	cmd := &cobra.Command{
 		Use:     "create",
 		Short:   "Make a client token",
@@ -36,6 +37,9 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
 			req.TTL, req.ExplicitMaxTTL, req.Period = seconds(ttl), seconds(maxTTL), seconds(period)
 			req.Renewable = &renewable
+			if wrap != 0 {
+				return a.showWrapOf(c.CreateTokenWrapped(ctx, req, wrap))
+			}
 			return a.showAuthOf(c.CreateToken(ctx, req))
 		}),
 	}
@@ -50,6 +54,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	f.BoolVar(&req.NoParent, "orphan", false, "the token does not end with its parent; needs sudo")
 	f.BoolVar(&req.NoDefaultPolicy, "no-default-policy", false, "without the policy default")
 	f.StringVar(&req.DisplayName, "display-name", "", "name for people and the audit log")
+	f.DurationVar(&wrap, "wrap-ttl", 0, "show a wrapping token instead, which opens the new token once within this time")
 	f.StringToStringVar(&req.Meta, "metadata", nil, "name=value for the audit log; may be repeated")
 	return cmd
 }
