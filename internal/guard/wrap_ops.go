@@ -55,6 +55,9 @@ func (c *call) admitWrapping(ctx context.Context, o *op.Operation) (request any,
 	if c.loaded == nil {
 		return nil, fault.New(fault.Sealed, msgSealed)
 	}
+	if err := c.mayWrap(o); err != nil {
+		return nil, err
+	}
 	request = o.NewRequest()
 	if err := c.decode(o, request); err != nil {
 		return nil, err

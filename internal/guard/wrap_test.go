@@ -271,6 +271,9 @@ func TestWhatIsNotWrapped(t *testing.T) {
 		if _, err := s.wrapping(s.root, "transit/keys/a", op.Write, ttl, nil); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("ttl %d: %v", ttl, err)
 		}
+		if _, err := s.wrapping("s.x", "sys/wrapping/unwrap", op.Write, ttl, nil); !strings.Contains(fault.Message(err), "1 to 2764800 seconds") {
+			t.Errorf("ttl %d of what is unwrapped: %v", ttl, err)
+		}
 	}
 	if did := s.done(); len(did) > 1 {
 		t.Errorf("performed %q", did)

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,4 +78,23 @@ func nonEmpty(header string) []string {
 		return nil
 	}
 	return []string{header}
+}
+
+// FuzzTakeBody: what is taken whole is one JSON object, byte for byte.
+func FuzzTakeBody(f *testing.F) {
+	for _, s := range []string{`{}`, ` {"a":[1,"\u00e9"]}`, `{"a":1}{}`, `[`, `null`, `{"a":nul}`, "{\"a\":\"\x00\"}", `{"a":1e999}`, ""} {
+		f.Add(s)
+	}
+	h := &handler{Options: Options{MaxDepth: 64}}
+	f.Fuzz(func(t *testing.T, body string) {
+		c := call{h: h, r: &http.Request{Header: http.Header{}}}
+		var w api.WrapData
+		if err := c.takeBody(&w, []byte(body)); err != nil {
+			return
+		}
+		var object map[string]json.RawMessage
+		if w.Data != nil && (json.Unmarshal(w.Data, &object) != nil || object == nil || !strings.Contains(body, string(w.Data))) {
+			t.Errorf("%q was taken as %q", body, w.Data)
+		}
+	})
 }
