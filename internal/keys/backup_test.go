@@ -171,6 +171,7 @@ func TestRestoreReplaces(t *testing.T) {
 	e.rotateNow("other")
 	e.rotateNow("other")
 	e.configure("other", api.ConfigKey{DeletionAllowed: ptr(true)})
+	wantFault(t, e.restoreAs("other", backup, false), fault.Invalid, "replace the key with force=true")
 	must(t, e.restoreAs("other", backup, true))
 	if p, err := e.dec("other", text); err != nil || p != "p" {
 		t.Errorf("%q %v", p, err)

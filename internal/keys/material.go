@@ -31,6 +31,8 @@ type plan struct {
 	// fallback lets a main secret that the module turns out not to wrap become
 	// an object: the caller did not ask for a protection.
 	fallback bool
+	// imported and allowRotation are noted in the key's record.
+	imported, allowRotation bool
 }
 
 // makeMaterial makes the secrets of a new version. The caller either commits

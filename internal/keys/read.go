@@ -40,6 +40,9 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
+	if k.meta.Imported {
+		out.ImportedKey, out.AllowRotation = true, new(k.meta.AllowRotation)
+	}
 	for n := k.oldest(); n <= k.meta.Latest; n++ {
 		v, err := s.version(ctx, k, n)
 		if err != nil {
