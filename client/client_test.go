@@ -75,6 +75,23 @@ func TestRequests(t *testing.T) {
 				_, err := c.ConfigKey(x, api.ConfigKey{Name: "k", MinDecryptionVersion: &one, DeletionAllowed: &yes})
 				return err
 			}},
+		{"trim", key, `PUT /v1/transit/keys/k/trim {"min_available_version":1}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.TrimKey(x, api.TrimKey{Name: "k", MinAvailableVersion: &one})
+				return err
+			}},
+		{"settings", data, `GET /v1/transit/config/keys `,
+			func(x context.Context, c *Client) error { _, err := c.KeySettings(x); return err }},
+		{"set settings", data, `PUT /v1/transit/config/keys {"disable_upsert":true}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.SetKeySettings(x, api.KeySettings{DisableUpsert: true})
+				return err
+			}},
+		{"hash", data, `PUT /v1/transit/hash/sha3-256 {"input":"eA=="}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.Hash(x, api.Hash{URLAlgorithm: "sha3-256", Input: []byte("x")})
+				return err
+			}},
 		{"delete", ``, `DELETE /v1/transit/keys/k `,
 			func(x context.Context, c *Client) error { return c.DeleteKey(x, "k") }},
 		{"soft delete", ``, `DELETE /v1/transit/keys/k/soft-delete `,

@@ -206,6 +206,12 @@ func (t *tokens) byAccessor(ctx context.Context, accessor string) (*entry, error
 
 // load brings a token and its ancestors into memory. The caller holds mu.
 func (t *tokens) load(ctx context.Context, id string) (*entry, error) {
+	return t.loadAbove(ctx, id, maxTokenDepth+1)
+}
+
+// loadAbove is load for a token that must be fewer than depth generations below
+// one without a parent. Ancestors count down, so records in a circle end here.
+func (t *tokens) loadAbove(ctx context.Context, id string, depth int) (*entry, error) {
 	t.cacheMu.RLock()
 	e := t.byID[id]
 	t.cacheMu.RUnlock()
@@ -217,10 +223,13 @@ func (t *tokens) load(ctx context.Context, id string) (*entry, error) {
 	if s.version, err = t.store.Get(ctx, tableTokens, id, &s.tokenRecord); err != nil {
 		return nil, err
 	}
+	if s.Depth < 0 || s.Depth >= depth {
+		return nil, fmt.Errorf("client token: %d generations: %w", s.Depth, store.ErrCorrupt)
+	}
 	e = &entry{id: id}
 	e.state.Store(s)
 	if s.Parent != "" {
-		if e.parent, err = t.load(ctx, s.Parent); err != nil {
+		if e.parent, err = t.loadAbove(ctx, s.Parent, s.Depth); err != nil {
 			return nil, fmt.Errorf("parent of a client token: %w", err)
 		}
 	}

@@ -26,7 +26,6 @@ const (
 const maxTries = 100
 
 const (
-	msgNoDerived   = "derived keys are not supported in this release"
 	hintProtection = "keys are made in the HSM token or the software engine and stay there; use them through encrypt, decrypt, sign, hmac, and rewrap or datakey to hand data over"
 )
 
@@ -72,6 +71,9 @@ func warnExists(c *op.Call, k *key, r *api.CreateKey) {
 	if r.Protection != "" && r.Protection != k.meta.Protection {
 		c.Warn("its protection is %s, not %s", k.meta.Protection, r.Protection)
 	}
+	if r.Derived != k.meta.Derived || r.ConvergentEncryption != k.meta.Convergent {
+		c.Warn("its derived is %t and its convergent_encryption is %t", k.meta.Derived, k.meta.Convergent)
+	}
 }
 
 // planKey checks a request and decides what to make.
@@ -80,10 +82,6 @@ func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
 		return plan{}, err
 	}
 	switch {
-	case r.ConvergentEncryption:
-		return plan{}, invalid("convergent encryption is not supported in this release")
-	case r.Derived:
-		return plan{}, invalid(msgNoDerived)
 	case r.Exportable:
 		return plan{}, refuseExport("exportable")
 	case r.AllowPlaintextBackup:
@@ -99,6 +97,9 @@ func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
 			return plan{}, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
 		}
 	}
+	if err := checkDerivation(t, r); err != nil {
+		return plan{}, err
+	}
 	return s.planType(n, t, r)
 }
 
@@ -111,11 +112,17 @@ func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, err
 	if err != nil {
 		return plan{}, err
 	}
+	if r.Derived && !derivable(t, protection) {
+		return plan{}, refuseDerived(protection)
+	}
 	size, err := hmacSize(t, protection, r.KeySize)
 	if err != nil {
 		return plan{}, err
 	}
-	return plan{name: n, typ: t, size: size, protection: protection, fallback: r.Protection == ""}, nil
+	return plan{
+		name: n, typ: t, size: size, protection: protection, fallback: r.Protection == "",
+		derived: r.Derived, convergent: r.ConvergentEncryption,
+	}, nil
 }
 
 func refuseExport(field string) error {
@@ -215,6 +222,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
 		Imported: p.imported, AllowRotation: p.allowRotation,
+		Derived: p.derived, Convergent: p.convergent,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)
 	if err != nil {
@@ -227,16 +235,16 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	if err := s.store.Apply(ctx, append(changes, put)...); err != nil {
 		return nil, err
 	}
-	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, record)}}
+	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, &meta, record)}}
 	e.key.Store(k)
 	return k, nil
 }
 
 // filledSlot opens a version that is in the store already. If that fails, the
 // slot stays empty and the first use of the version tries again and reports.
-func (s *Service) filledSlot(n keyName, r versionRecord) *slot {
+func (s *Service) filledSlot(n keyName, meta *keyRecord, r versionRecord) *slot {
 	sl := new(slot)
-	if v, err := s.openVersion(n, r); err == nil {
+	if v, err := s.openVersion(n, meta, r); err == nil {
 		sl.version.Store(v)
 	}
 	return sl

@@ -38,7 +38,8 @@ type version struct {
 	number  int
 	prefix  string // of everything it makes: "vault:v1:"
 	created time.Time
-	main    token.Key
+	main    token.Key // nil for a derived key
+	derive  *deriver  // nil but for a derived key
 	mac     token.Key // nil where the HSM token holds no HMAC keys
 	pkix    []byte    // nil for symmetric keys
 	public  crypto.PublicKey
@@ -174,20 +175,24 @@ func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, err
 	if err != nil {
 		return nil, storeFault(err, "read the key version")
 	}
-	return s.openVersion(k.name, r)
+	return s.openVersion(k.name, &k.meta, r)
 }
 
 // openVersion makes a version ready. It takes over r and wipes the secrets in it.
-func (s *Service) openVersion(n keyName, r versionRecord) (*version, error) {
+func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*version, error) {
 	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public, chain: chainText(r.Certificates)}
-	main, err := s.openSecret(&r.Main)
+	var err error
+	if meta.Derived {
+		v.derive, err = s.openDeriver(meta, &r.Main)
+	} else {
+		v.main, err = s.openSecret(&r.Main)
+	}
 	if err != nil {
 		return nil, err
 	}
-	v.main = main
 	switch {
 	case r.Main.Type == token.HMAC:
-		v.mac = main
+		v.mac = v.main
 	case r.MAC != nil:
 		if v.mac, err = s.openSecret(r.MAC); err != nil {
 			return nil, err

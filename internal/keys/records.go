@@ -51,6 +51,8 @@ type keyRecord struct {
 	MinDecryption   int            `json:"min_decryption"`
 	MinEncryption   int            `json:"min_encryption,omitempty"`
 	DeletionAllowed bool           `json:"deletion_allowed,omitempty"`
+	Derived         bool           `json:"derived,omitempty"`
+	Convergent      bool           `json:"convergent,omitempty"`
 	SoftDeleted     bool           `json:"soft_deleted,omitempty"`
 	Imported        bool           `json:"imported,omitempty"`
 	AllowRotation   bool           `json:"allow_rotation,omitempty"` // of an imported key

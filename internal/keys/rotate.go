@@ -59,7 +59,7 @@ func (s *Service) addVersion(ctx context.Context, k *key, m *material) (*key, er
 		s.discard(ctx, m)
 		return nil, orMissing(err, "key not found")
 	}
-	if v, err := s.openVersion(k.name, record); err == nil {
+	if v, err := s.openVersion(k.name, &k.meta, record); err == nil {
 		added.version.CompareAndSwap(nil, v)
 	}
 	return k, nil

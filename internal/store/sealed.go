@@ -111,6 +111,23 @@ func (s *Sealed) List(ctx context.Context, table, prefix, after string, limit in
 	return entries, nil
 }
 
+// Names returns the keys of records as List finds them, without opening the
+// records: one that was altered does not hide the others.
+func (s *Sealed) Names(ctx context.Context, table, prefix, after string, limit int) ([]string, error) {
+	if s.aead.Load() == nil {
+		return nil, ErrSealed
+	}
+	records, err := s.store.List(ctx, table, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(records))
+	for i, r := range records {
+		names[i] = r.Key
+	}
+	return names, nil
+}
+
 // Put is a change that writes v as JSON, sealed, over a record of version
 // expect (0: a new one). Give it to Apply.
 func (s *Sealed) Put(table, key string, expect int64, v any) (Change, error) {
