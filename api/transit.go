@@ -23,8 +23,8 @@ type CreateKey struct {
 	Type                 string     `json:"type,omitempty" audit:"plain" doc:"key type; default aes256-gcm96"`
 	Protection           Protection `json:"protection,omitempty" audit:"plain" doc:"where the secret lives: token, wrapped or software; default wrapped on an HSM, software on the embedded token"`
 	KeySize              int        `json:"key_size,omitempty" doc:"size in bytes of an hmac key, 32 to 512"`
-	Derived              bool       `json:"derived,omitempty" doc:"derive a key per context"`
-	ConvergentEncryption bool       `json:"convergent_encryption,omitempty" doc:"the same plaintext gives the same ciphertext"`
+	Derived              bool       `json:"derived,omitempty" doc:"derive a key per context, with AEAD types and protection software"`
+	ConvergentEncryption bool       `json:"convergent_encryption,omitempty" doc:"the same plaintext and context give the same ciphertext; needs derived"`
 	Exportable           bool       `json:"exportable,omitempty" doc:"refused: secrets do not leave"`
 	AllowPlaintextBackup bool       `json:"allow_plaintext_backup,omitempty" doc:"refused: secrets do not leave"`
 	AutoRotatePeriod     Seconds    `json:"auto_rotate_period,omitempty" doc:"rotate by itself after this time, 0 never, else at least 1h"`
@@ -32,25 +32,33 @@ type CreateKey struct {
 
 // Key is a named key as callers see it.
 type Key struct {
-	Name                 string                     `json:"name" audit:"plain"`
-	Type                 string                     `json:"type" audit:"plain"`
-	Protection           Protection                 `json:"protection" audit:"plain"`
-	LatestVersion        int                        `json:"latest_version"`
-	MinAvailableVersion  int                        `json:"min_available_version"`
-	MinDecryptionVersion int                        `json:"min_decryption_version"`
-	MinEncryptionVersion int                        `json:"min_encryption_version"`
-	DeletionAllowed      bool                       `json:"deletion_allowed"`
-	Derived              bool                       `json:"derived"`
-	Exportable           bool                       `json:"exportable"`
-	AllowPlaintextBackup bool                       `json:"allow_plaintext_backup"`
-	SupportsEncryption   bool                       `json:"supports_encryption"`
-	SupportsDecryption   bool                       `json:"supports_decryption"`
-	SupportsSigning      bool                       `json:"supports_signing"`
-	SupportsDerivation   bool                       `json:"supports_derivation"`
-	AutoRotatePeriod     Seconds                    `json:"auto_rotate_period"`
-	ImportedKey          bool                       `json:"imported_key"`
-	KeySize              int                        `json:"key_size,omitempty"`
-	Keys                 map[string]json.RawMessage `json:"keys" audit:"-" doc:"per version: the Unix time of its making, or an object of type KeyVersion for asymmetric keys"`
+	Name                 string     `json:"name" audit:"plain"`
+	Type                 string     `json:"type" audit:"plain"`
+	Protection           Protection `json:"protection" audit:"plain"`
+	LatestVersion        int        `json:"latest_version"`
+	MinAvailableVersion  int        `json:"min_available_version"`
+	MinDecryptionVersion int        `json:"min_decryption_version"`
+	MinEncryptionVersion int        `json:"min_encryption_version"`
+	DeletionAllowed      bool       `json:"deletion_allowed"`
+	Derived              bool       `json:"derived"`
+	Exportable           bool       `json:"exportable"`
+	AllowPlaintextBackup bool       `json:"allow_plaintext_backup"`
+	SupportsEncryption   bool       `json:"supports_encryption"`
+	SupportsDecryption   bool       `json:"supports_decryption"`
+	SupportsSigning      bool       `json:"supports_signing"`
+	SupportsDerivation   bool       `json:"supports_derivation"`
+
+	KDF                         string `json:"kdf,omitempty" audit:"plain" doc:"of a derived key"`
+	ConvergentEncryption        *bool  `json:"convergent_encryption,omitempty" doc:"of a derived key"`
+	ConvergentEncryptionVersion int    `json:"convergent_encryption_version,omitempty"`
+
+	AutoRotatePeriod Seconds                    `json:"auto_rotate_period"`
+	ImportedKey      bool                       `json:"imported_key"`
+	SoftDeleted      bool                       `json:"soft_deleted" doc:"refused for every use until it is restored"`
+	BackupInfo       *KeyMoment                 `json:"backup_info,omitempty" doc:"the last backup"`
+	RestoreInfo      *KeyMoment                 `json:"restore_info,omitempty" doc:"the restore that made this key"`
+	KeySize          int                        `json:"key_size,omitempty"`
+	Keys             map[string]json.RawMessage `json:"keys" audit:"-" doc:"per version: the Unix time of its making, or an object of type KeyVersion for asymmetric keys"`
 }
 
 // KeyVersion is a version of an asymmetric key in Key.Keys.
@@ -88,12 +96,15 @@ type ExportedKey struct {
 
 // Encrypt is the request of encryption: one plaintext, or a batch.
 type Encrypt struct {
-	Name           string        `json:"-" path:"name" audit:"plain" doc:"name of the key"`
-	Plaintext      []byte        `json:"plaintext,omitzero" doc:"what to encrypt"`
-	AssociatedData []byte        `json:"associated_data,omitempty" doc:"authenticated with the ciphertext, needed to decrypt"`
-	Context        []byte        `json:"context,omitempty" doc:"of a derived key"`
-	KeyVersion     int           `json:"key_version,omitempty" doc:"version to use, default the newest"`
-	Type           string        `json:"type,omitempty" audit:"plain" doc:"type of the key that is made if there is none"`
+	Name           string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	Plaintext      []byte `json:"plaintext,omitzero" doc:"what to encrypt"`
+	AssociatedData []byte `json:"associated_data,omitempty" doc:"authenticated with the ciphertext, needed to decrypt"`
+	Context        []byte `json:"context,omitempty" doc:"of a derived key"`
+	KeyVersion     int    `json:"key_version,omitempty" doc:"version to use, default the newest"`
+	Type           string `json:"type,omitempty" audit:"plain" doc:"type of the key that is made if there is none"`
+
+	ConvergentEncryption bool `json:"convergent_encryption,omitempty" doc:"of the key that is made if there is none; needs context"`
+
 	BatchInput     []EncryptItem `json:"batch_input,omitempty" doc:"items to encrypt; the fields outside are ignored then"`
 	PartialFailure int           `json:"partial_failure_response_code,omitempty" doc:"HTTP status if only some items fail"`
 }

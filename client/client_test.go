@@ -75,8 +75,46 @@ func TestRequests(t *testing.T) {
 				_, err := c.ConfigKey(x, api.ConfigKey{Name: "k", MinDecryptionVersion: &one, DeletionAllowed: &yes})
 				return err
 			}},
+		{"trim", key, `PUT /v1/transit/keys/k/trim {"min_available_version":1}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.TrimKey(x, api.TrimKey{Name: "k", MinAvailableVersion: &one})
+				return err
+			}},
+		{"settings", data, `GET /v1/transit/config/keys `,
+			func(x context.Context, c *Client) error { _, err := c.KeySettings(x); return err }},
+		{"set settings", data, `PUT /v1/transit/config/keys {"disable_upsert":true}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.SetKeySettings(x, api.KeySettings{DisableUpsert: true})
+				return err
+			}},
+		{"hash", data, `PUT /v1/transit/hash/sha3-256 {"input":"eA=="}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.Hash(x, api.Hash{URLAlgorithm: "sha3-256", Input: []byte("x")})
+				return err
+			}},
 		{"delete", ``, `DELETE /v1/transit/keys/k `,
 			func(x context.Context, c *Client) error { return c.DeleteKey(x, "k") }},
+		{"soft delete", ``, `DELETE /v1/transit/keys/k/soft-delete `,
+			func(x context.Context, c *Client) error { return c.SoftDeleteKey(x, "k") }},
+		{"undelete", ``, `PUT /v1/transit/keys/k/soft-delete-restore {}`,
+			func(x context.Context, c *Client) error { return c.RestoreSoftDeletedKey(x, "k") }},
+		{"CSR", `{"data":{"csr":"pem"}}`, `PUT /v1/transit/keys/k/csr {"version":2,"csr":"t"}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.SignCSR(x, api.SignCSR{Name: "k", Version: 2, CSR: "t"})
+				return err
+			}},
+		{"certificates", ``, `PUT /v1/transit/keys/k/set-certificate {"certificate_chain":"pem"}`,
+			func(x context.Context, c *Client) error {
+				return c.SetCertificate(x, api.SetCertificate{Name: "k", CertificateChain: "pem"})
+			}},
+		{"backup", `{"data":{"backup":"YQ=="}}`, `GET /v1/transit/backup/k `,
+			func(x context.Context, c *Client) error { _, err := c.BackupKey(x, "k"); return err }},
+		{"restore", ``, `PUT /v1/transit/restore {"backup":"YQ=="}`,
+			func(x context.Context, c *Client) error { return c.RestoreKey(x, api.Restore{Backup: "YQ=="}) }},
+		{"restore as", ``, `PUT /v1/transit/restore/n {"backup":"YQ==","force":true}`,
+			func(x context.Context, c *Client) error {
+				return c.RestoreKey(x, api.Restore{Name: "n", Backup: "YQ==", Force: true})
+			}},
 		{"public", data, `GET /v1/transit/export/public-key/k/latest `,
 			func(x context.Context, c *Client) error { _, err := c.PublicKeys(x, "k", "latest"); return err }},
 		{"encrypt nothing", data, `PUT /v1/transit/encrypt/k {"plaintext":""}`,
@@ -168,6 +206,27 @@ func TestRequests(t *testing.T) {
 				_, err := c.CreateToken(x, api.CreateToken{Policies: []string{"p"}, TTL: 60})
 				return err
 			}},
+		{"create token by role", auth, `PUT /v1/auth/token/create/a%2Fb {"ttl":60}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.CreateToken(x, api.CreateToken{Role: "a/b", TTL: 60})
+				return err
+			}},
+		{"write role", ``, `PUT /v1/auth/token/roles/r {"allowed_policies":[],"orphan":true}`,
+			func(x context.Context, c *Client) error {
+				return c.WriteTokenRole(x, api.TokenRole{Name: "r", AllowedPolicies: []string{}, Orphan: &yes})
+			}},
+		{"read role", data, `GET /v1/auth/token/roles/r `,
+			func(x context.Context, c *Client) error { _, err := c.ReadTokenRole(x, "r"); return err }},
+		{"roles", `{"data":{"keys":["r"]}}`, `GET /v1/auth/token/roles?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListTokenRoles(x); return err }},
+		{"delete role", ``, `DELETE /v1/auth/token/roles/r `,
+			func(x context.Context, c *Client) error { return c.DeleteTokenRole(x, "r") }},
+		{"accessors", `{"data":{"keys":["r"]}}`, `GET /v1/auth/token/accessors?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListAccessors(x); return err }},
+		{"revoke orphan", ``, `PUT /v1/auth/token/revoke-orphan {"token":"s.x"}`,
+			func(x context.Context, c *Client) error { return c.RevokeOrphan(x, "s.x") }},
+		{"tidy", `{"data":null,"warnings":["started"]}`, `PUT /v1/auth/token/tidy {}`,
+			func(x context.Context, c *Client) error { return c.TidyTokens(x) }},
 		{"lookup self", data, `GET /v1/auth/token/lookup-self `,
 			func(x context.Context, c *Client) error { _, err := c.LookupSelf(x); return err }},
 		{"lookup", data, `PUT /v1/auth/token/lookup {"token":"s.x"}`,

@@ -81,8 +81,8 @@ func (a *app) root() *cobra.Command {
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),
-			a.wrappingCommand()}},
-		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.versionCommand()}},
+			a.wrappingCommand(), a.pathHelpCommand()}},
+		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})
 		for _, c := range s.commands {

@@ -25,7 +25,10 @@ var keyTypes = []string{
 func (a *app) keyCommand() *cobra.Command {
 	cmd := a.group("key", "Manage keys",
 		a.keyCreateCommand(), a.keyListCommand(), a.keyReadCommand(), a.keyRotateCommand(),
-		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand())
+		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand(),
+		a.keyTrimCommand(), a.keySettingsCommand(),
+		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
+		a.keyBackupCommand(), a.keyRestoreCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd
@@ -57,8 +60,8 @@ outside but opened only inside the HSM, "software" in server memory.`,
 	f.StringVar(&req.Protection, "protection", "", "token, wrapped or software; default is the server's choice")
 	f.IntVar(&req.KeySize, "key-size", 0, "size in bytes of an hmac key, 32 to 512")
 	f.DurationVar(&period, "auto-rotate", 0, "rotate by itself after this time, at least 1h")
-	f.BoolVar(&req.Derived, "derived", false, "derive a key per context")
-	f.BoolVar(&req.ConvergentEncryption, "convergent", false, "same plaintext and context give the same ciphertext")
+	f.BoolVar(&req.Derived, "derived", false, "derive a key per context; needs --protection software")
+	f.BoolVar(&req.ConvergentEncryption, "convergent", false, "same plaintext and context give the same ciphertext; needs --derived")
 	complete(cmd, "type", keyTypes...)
 	complete(cmd, "protection", api.ProtectionToken, api.ProtectionWrapped, api.ProtectionSoftware)
 	return cmd
@@ -246,7 +249,17 @@ func (a *app) showKeyOf(k *api.Key, err error) error {
 		t.field("Versions", strings.Join(versions(k), ", "))
 		t.field("Min decryption version", k.MinDecryptionVersion)
 		t.field("Min encryption version", k.MinEncryptionVersion)
+		if k.MinAvailableVersion > 0 {
+			t.field("Min available version", k.MinAvailableVersion)
+		}
 		t.field("Deletion allowed", k.DeletionAllowed)
+		if k.Derived {
+			t.field("Derived", k.KDF)
+			t.field("Convergent", k.ConvergentEncryption != nil && *k.ConvergentEncryption)
+		}
+		if k.SoftDeleted {
+			t.field("Soft-deleted", true)
+		}
 		t.field("Can", strings.Join(abilities(k), ", "))
 		if k.AutoRotatePeriod > 0 {
 			t.field("Rotates every", k.AutoRotatePeriod.Duration())

@@ -18,6 +18,10 @@ func deviceFault(err error, trying string) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
+	if errors.Is(err, token.ErrModule) {
+		// Its text is for the operator who configured the module.
+		return fault.New(fault.Unavailable, "%s: %v", trying, err)
+	}
 	kind, reason := deviceReason(err)
 	e := fault.New(kind, "%s: %s", trying, reason)
 	e.Err = err
@@ -31,8 +35,6 @@ func deviceReason(err error) (fault.Kind, string) {
 	switch {
 	case errors.Is(err, token.ErrLocked):
 		return fault.Conflict, "its user PIN is locked after too many wrong ones"
-	case errors.Is(err, token.ErrModule):
-		return fault.Unavailable, err.Error()
 	case errors.Is(err, token.ErrAbsent):
 		return fault.Unavailable, "it is not there"
 	case errors.Is(err, token.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):

@@ -12,6 +12,8 @@ type Request struct {
 	Verb op.Verb
 	// Path is the path without the front's prefix: "transit/encrypt/app".
 	Path string
+	// Help asks for an explanation of the path instead of a call. The verb is Read.
+	Help bool
 	// Token is the client token, "" if none was sent.
 	Token string
 	// Remote is the caller's network address, for the audit record.

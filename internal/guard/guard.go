@@ -43,6 +43,8 @@ type Guard struct {
 	unmount  func(ctx context.Context, kind, path string) error
 	now      func() time.Time
 
+	tidying atomic.Bool // tidyTokens is at work
+
 	table  *table
 	fixed  mountTable // what is routed while nothing is loaded
 	loadMu sync.Mutex
@@ -175,12 +177,12 @@ func (g *Guard) Tidy(ctx context.Context) (removed int, err error) {
 	return l.tokens.tidy(ctx)
 }
 
-// Operations returns the guard's own operations: client tokens, policies, mounts,
-// capabilities, wrapped answers.
+// Operations returns the guard's own operations: client tokens, their roles, policies,
+// mounts, capabilities, wrapped answers.
 func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
-		g.tokenOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
+		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
 		g.mountTuneOperations(), g.wrapOperations(),
 	} {
 		all = append(all, ops...)

@@ -207,6 +207,30 @@ func TestGenerationsAreBounded(t *testing.T) {
 	s.must(token, op.Write, "auth/token/create-orphan", nil)
 }
 
+// TestParentsInACircle: no caller can make such records, but a lookup ends.
+func TestParentsInACircle(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	token := s.token(s.root, func(*api.CreateToken) {}).ClientToken
+	id := hashed(s.loaded.Load().tokens.salt, token)
+	var r tokenRecord
+	version, err := s.sealed.Get(t.Context(), tableTokens, id, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Parent = id
+	put, err := s.sealed.Put(tableTokens, id, version, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sealed.Apply(t.Context(), put); err != nil {
+		t.Fatal(err)
+	}
+	s.Reset()
+	s.refused(fault.Internal, "", token, op.Read, "auth/token/lookup-self", nil)
+	s.lookup(s.root)
+}
+
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

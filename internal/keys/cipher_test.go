@@ -159,7 +159,7 @@ func TestUpsert(t *testing.T) {
 		r    api.Encrypt
 		want string
 	}{
-		{api.Encrypt{Plaintext: []byte("x"), Context: []byte("c")}, "derived keys are not supported"},
+		{api.Encrypt{Plaintext: []byte("x"), Context: []byte("c")}, "derived keys need protection=software"},
 		{api.Encrypt{Plaintext: []byte("x"), Type: "ed25519"}, "message encryption not supported"},
 		{api.Encrypt{Plaintext: []byte("x"), Type: "des"}, "unknown key type des"},
 		{api.Encrypt{Plaintext: []byte("x"), KeyVersion: 2}, "higher than the latest"},

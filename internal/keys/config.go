@@ -22,6 +22,9 @@ func (s *Service) configKey(ctx context.Context, c *op.Call, r *api.ConfigKey) (
 		}
 	}
 	k, err := s.update(ctx, keyName{c.Mount, r.Name}, func(k *key) (*key, []store.Change, error) {
+		if err := k.usable(); err != nil {
+			return nil, nil, err
+		}
 		meta := k.meta
 		if err := configure(&meta, r); err != nil {
 			return nil, nil, err

@@ -39,6 +39,14 @@ func TestCrashPoints(t *testing.T) {
 			_, err := e.deleteKey(bg, call(), &api.KeyName{Name: "k"})
 			return err
 		}},
+		"trim": {func(e *env) {
+			e.make("k", "ed25519")
+			e.rotateNow("k")
+			e.configure("k", api.ConfigKey{MinDecryptionVersion: ptr(2), MinEncryptionVersion: ptr(2)})
+		}, func(e *env) error {
+			_, err := e.trim("k", 2)
+			return err
+		}},
 	}
 	for name, a := range acts {
 		for at := int64(1); at <= 5; at++ {
@@ -131,7 +139,7 @@ func (e *env) consistent(when string) {
 		return
 	}
 	must(e.t, err)
-	for v := 1; v <= k.meta.Latest; v++ {
+	for v := max(k.oldest(), k.meta.MinEncryption); v <= k.meta.Latest; v++ {
 		e.sig(api.Sign{Name: "k", Input: []byte("m"), KeyVersion: v})
 		if _, err := e.hmac(bg, call(), &api.HMAC{Name: "k", Input: []byte("m"), KeyVersion: v}); err != nil {
 			e.t.Errorf("%s: HMAC of version %d: %v", when, v, err)

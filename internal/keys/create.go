@@ -26,7 +26,6 @@ const (
 const maxTries = 100
 
 const (
-	msgNoDerived   = "derived keys are not supported in this release"
 	hintProtection = "keys are made in the HSM token or the software engine and stay there; use them through encrypt, decrypt, sign, hmac, and rewrap or datakey to hand data over"
 )
 
@@ -72,17 +71,17 @@ func warnExists(c *op.Call, k *key, r *api.CreateKey) {
 	if r.Protection != "" && r.Protection != k.meta.Protection {
 		c.Warn("its protection is %s, not %s", k.meta.Protection, r.Protection)
 	}
+	if r.Derived != k.meta.Derived || r.ConvergentEncryption != k.meta.Convergent {
+		c.Warn("its derived is %t and its convergent_encryption is %t", k.meta.Derived, k.meta.Convergent)
+	}
 }
 
 // planKey checks a request and decides what to make.
 func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
+	if err := checkName(r.Name); err != nil {
+		return plan{}, err
+	}
 	switch {
-	case !validName(r.Name):
-		return plan{}, invalid("%q is no name for a key: use letters, digits, '_', '-' and '.', at most %d, with a letter, digit or '_' at both ends", r.Name, maxNameLen)
-	case r.ConvergentEncryption:
-		return plan{}, invalid("convergent encryption is not supported in this release")
-	case r.Derived:
-		return plan{}, invalid(msgNoDerived)
 	case r.Exportable:
 		return plan{}, refuseExport("exportable")
 	case r.AllowPlaintextBackup:
@@ -98,6 +97,9 @@ func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
 			return plan{}, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
 		}
 	}
+	if err := checkDerivation(t, r); err != nil {
+		return plan{}, err
+	}
 	return s.planType(n, t, r)
 }
 
@@ -110,11 +112,17 @@ func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, err
 	if err != nil {
 		return plan{}, err
 	}
+	if r.Derived && !derivable(t, protection) {
+		return plan{}, refuseDerived(protection)
+	}
 	size, err := hmacSize(t, protection, r.KeySize)
 	if err != nil {
 		return plan{}, err
 	}
-	return plan{name: n, typ: t, size: size, protection: protection, fallback: r.Protection == ""}, nil
+	return plan{
+		name: n, typ: t, size: size, protection: protection, fallback: r.Protection == "",
+		derived: r.Derived, convergent: r.ConvergentEncryption,
+	}, nil
 }
 
 func refuseExport(field string) error {
@@ -145,6 +153,13 @@ func hmacSize(t token.Type, protection api.Protection, asked int) (int, error) {
 		return 0, invalid("key_size of %d bytes: it must be from %d to %d", asked, minHMACSize, maxHMACSize)
 	}
 	return asked, nil
+}
+
+func checkName(name string) error {
+	if validName(name) {
+		return nil
+	}
+	return invalid("%q is no name for a key: use letters, digits, '_', '-' and '.', at most %d, with a letter, digit or '_' at both ends", name, maxNameLen)
 }
 
 // validName keeps names to what fits a path segment and Vault's own rule.
@@ -201,6 +216,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	meta := keyRecord{
 		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
+		Derived: p.derived, Convergent: p.convergent,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)
 	if err != nil {
@@ -213,16 +229,16 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	if err := s.store.Apply(ctx, append(changes, put)...); err != nil {
 		return nil, err
 	}
-	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, record)}}
+	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, &meta, record)}}
 	e.key.Store(k)
 	return k, nil
 }
 
 // filledSlot opens a version that is in the store already. If that fails, the
 // slot stays empty and the first use of the version tries again and reports.
-func (s *Service) filledSlot(n keyName, r versionRecord) *slot {
+func (s *Service) filledSlot(n keyName, meta *keyRecord, r versionRecord) *slot {
 	sl := new(slot)
-	if v, err := s.openVersion(n, r); err == nil {
+	if v, err := s.openVersion(n, meta, r); err == nil {
 		sl.version.Store(v)
 	}
 	return sl

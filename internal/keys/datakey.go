@@ -29,6 +29,9 @@ func (s *Service) dataKey(ctx context.Context, c *op.Call, r *api.DataKey) (*api
 	if err == nil {
 		_, err = k.forNew(r.KeyVersion, "encryption")
 	}
+	if err == nil {
+		err = k.checkContext(r.Context)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +51,7 @@ func (s *Service) sealDataKey(ctx context.Context, k *key, r *api.DataKey, secre
 	}
 	sc := borrow(1)
 	defer sc.giveBack()
-	sc.work[0] = work{version: r.KeyVersion, in: secret, aad: r.AssociatedData}
+	sc.work[0] = work{version: r.KeyVersion, in: secret, aad: r.AssociatedData, context: r.Context}
 	if err := s.seal(ctx, k, sc); err != nil {
 		return nil, err
 	}

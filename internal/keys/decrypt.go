@@ -18,6 +18,9 @@ func (s *Service) decrypt(ctx context.Context, c *op.Call, r *api.Decrypt) (*api
 	case r.BatchInput != nil && len(r.BatchInput) == 0:
 		return nil, invalid(msgEmptyBatch)
 	}
+	if err := mixedContext(len(r.BatchInput), func(i int) []byte { return r.BatchInput[i].Context }); err != nil {
+		return nil, err
+	}
 	k, err := s.find(ctx, c.Mount, r.Name, msgNoEncryptionKey)
 	if err == nil {
 		err = checkCanEncrypt(k.meta.Type, "decryption")
@@ -30,7 +33,7 @@ func (s *Service) decrypt(ctx context.Context, c *op.Call, r *api.Decrypt) (*api
 	}
 	sc := borrow(1)
 	defer sc.giveBack()
-	sc.work[0].aad = r.AssociatedData
+	sc.work[0].aad, sc.work[0].context = r.AssociatedData, r.Context
 	if err := s.open(ctx, k, sc, func(int) string { return r.Ciphertext }); err != nil {
 		return nil, err
 	}
@@ -44,7 +47,7 @@ func (s *Service) decryptBatch(ctx context.Context, k *key, r *api.Decrypt) (*ap
 	sc := borrow(len(r.BatchInput))
 	defer sc.giveBack()
 	for i := range r.BatchInput {
-		sc.work[i].aad = r.BatchInput[i].AssociatedData
+		sc.work[i].aad, sc.work[i].context = r.BatchInput[i].AssociatedData, r.BatchInput[i].Context
 	}
 	if err := s.open(ctx, k, sc, func(i int) string { return r.BatchInput[i].Ciphertext }); err != nil {
 		return nil, err

@@ -71,9 +71,17 @@ func (s *Service) removeRecords(ctx context.Context, n keyName, withMount bool) 
 
 // removal collects the changes that remove every record of k.
 func (s *Service) removal(ctx context.Context, k *key) ([]store.Change, []secretRecord, error) {
-	changes := []store.Change{s.store.Remove(tableKeys, k.name.record(), k.rec)}
+	changes, secrets, err := s.removeVersions(ctx, k, 1, k.meta.Latest)
+	return append(changes, s.store.Remove(tableKeys, k.name.record(), k.rec)), secrets, err
+}
+
+// removeVersions collects the changes that remove the versions first to last
+// of k, and their secrets that are in the HSM token. Token objects become
+// intents: destroy ends them after the transaction.
+func (s *Service) removeVersions(ctx context.Context, k *key, first, last int) ([]store.Change, []secretRecord, error) {
+	var changes []store.Change
 	var secrets []secretRecord
-	for v := 1; v <= k.meta.Latest; v++ {
+	for v := first; v <= last; v++ {
 		var r versionRecord
 		rec, err := s.store.Get(ctx, tableVersions, k.name.version(v), &r)
 		if errors.Is(err, store.ErrNotFound) {
@@ -84,7 +92,9 @@ func (s *Service) removal(ctx context.Context, k *key) ([]store.Change, []secret
 		}
 		changes = append(changes, s.store.Remove(tableVersions, k.name.version(v), rec))
 		secrets = appendInToken(secrets, &r)
-
+		if k.meta.copied() {
+			continue // the count goes on if the secret comes back
+		}
 		var counted counterRecord
 		counter := counterKey(k.meta.ID, v)
 		rec, err = s.store.Get(ctx, tableCounters, counter, &counted)

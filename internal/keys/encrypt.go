@@ -28,6 +28,9 @@ func (s *Service) encrypt(ctx context.Context, c *op.Call, r *api.Encrypt) (*api
 		k, err = s.upsert(ctx, c, r, sc)
 	}
 	if err == nil {
+		err = k.usable()
+	}
+	if err == nil {
 		err = checkCanEncrypt(k.meta.Type, "encryption")
 	}
 	if err == nil {
@@ -51,16 +54,19 @@ func plaintexts(r *api.Encrypt) (*scratch, error) {
 			return nil, invalid(msgNoPlaintext)
 		}
 		sc := borrow(1)
-		sc.work[0] = work{version: r.KeyVersion, in: r.Plaintext, aad: r.AssociatedData}
+		sc.work[0] = work{version: r.KeyVersion, in: r.Plaintext, aad: r.AssociatedData, context: r.Context}
 		return sc, nil
 	}
 	if len(r.BatchInput) == 0 {
 		return nil, invalid(msgEmptyBatch)
 	}
+	if err := mixedContext(len(r.BatchInput), func(i int) []byte { return r.BatchInput[i].Context }); err != nil {
+		return nil, err
+	}
 	sc := borrow(len(r.BatchInput))
 	for i := range r.BatchInput {
 		item := &r.BatchInput[i]
-		sc.work[i] = work{version: item.KeyVersion, in: item.Plaintext, aad: item.AssociatedData}
+		sc.work[i] = work{version: item.KeyVersion, in: item.Plaintext, aad: item.AssociatedData, context: item.Context}
 		if item.Plaintext == nil {
 			sc.work[i].err = invalid(msgNoPlaintext)
 		}
@@ -74,23 +80,32 @@ func (s *Service) upsert(ctx context.Context, c *op.Call, r *api.Encrypt, sc *sc
 	if !c.MayCreate {
 		return nil, invalid(msgNoEncryptionKey)
 	}
-	if hasContext(r) {
-		return nil, invalid("%s: %s; leave context out to make an ordinary key", msgNoEncryptionKey, msgNoDerived)
+	if err := s.mayUpsert(ctx, c.Mount); err != nil {
+		return nil, err
 	}
-	p, err := s.planKey(keyName{c.Mount, r.Name}, &api.CreateKey{Name: r.Name, Type: r.Type})
+	derived := len(sc.work[0].context) > 0 // as all items: see plaintexts
+	if r.ConvergentEncryption && !derived {
+		return nil, invalid("convergent encryption requires derivation to be enabled, so context is required")
+	}
+	p, err := s.planKey(keyName{c.Mount, r.Name}, &api.CreateKey{
+		Name: r.Name, Type: r.Type, Derived: derived, ConvergentEncryption: r.ConvergentEncryption,
+	})
 	if err == nil {
 		err = checkCanEncrypt(p.typ, "encryption")
 	}
 	if err != nil {
 		return nil, err
 	}
-	unborn := &key{name: p.name, meta: keyRecord{Type: p.typ, Latest: 1}}
+	unborn := &key{name: p.name, meta: keyRecord{Type: p.typ, Latest: 1, Derived: p.derived, Convergent: p.convergent}}
 	var first error
 	for i := range sc.work {
 		w := &sc.work[i]
 		err := w.err
 		if err == nil {
 			_, err = unborn.forNew(w.version, "encryption")
+		}
+		if err == nil {
+			err = unborn.checkSealed(w)
 		}
 		if err == nil {
 			k, _, err := s.create(ctx, p)
@@ -101,18 +116,6 @@ func (s *Service) upsert(ctx context.Context, c *op.Call, r *api.Encrypt, sc *sc
 		}
 	}
 	return nil, first
-}
-
-func hasContext(r *api.Encrypt) bool {
-	if r.BatchInput == nil {
-		return len(r.Context) > 0
-	}
-	for i := range r.BatchInput {
-		if len(r.BatchInput[i].Context) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // encrypted is the answer of a request without a batch.

@@ -22,6 +22,9 @@ func (s *Service) exportKey(ctx context.Context, c *op.Call, r *api.ExportKey) (
 	if errors.Is(err, errNoKey) {
 		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
 	}
+	if err == nil {
+		err = k.usable()
+	}
 	if err != nil {
 		return nil, err
 	}

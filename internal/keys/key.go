@@ -38,11 +38,13 @@ type version struct {
 	number  int
 	prefix  string // of everything it makes: "vault:v1:"
 	created time.Time
-	main    token.Key
+	main    token.Key // nil for a derived key
+	derive  *deriver  // nil but for a derived key
 	mac     token.Key // nil where the HSM token holds no HMAC keys
 	pkix    []byte    // nil for symmetric keys
 	public  crypto.PublicKey
 	seals   *counter // nil where seals need no count
+	chain   string   // PEM of the certificates, "" if there are none
 }
 
 // with returns a copy of k under another record, one version later.
@@ -81,9 +83,13 @@ func (k *key) forOld(v int, what string) error {
 	return nil
 }
 
-// find returns a key, or a fault with the text missing if there is none.
+// find returns a key that may be used, or a fault with the text missing if
+// there is none.
 func (s *Service) find(ctx context.Context, mount, name, missing string) (*key, error) {
 	k, err := s.key(ctx, keyName{mount, name})
+	if err == nil {
+		err = k.usable()
+	}
 	return k, orMissing(err, missing)
 }
 
@@ -169,20 +175,24 @@ func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, err
 	if err != nil {
 		return nil, storeFault(err, "read the key version")
 	}
-	return s.openVersion(k.name, r)
+	return s.openVersion(k.name, &k.meta, r)
 }
 
 // openVersion makes a version ready. It takes over r and wipes the secrets in it.
-func (s *Service) openVersion(n keyName, r versionRecord) (*version, error) {
-	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public}
-	main, err := s.openSecret(&r.Main)
+func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*version, error) {
+	v := &version{number: r.Number, prefix: prefixOf(r.Number), created: r.Created, pkix: r.Main.Public, chain: chainText(r.Certificates)}
+	var err error
+	if meta.Derived {
+		v.derive, err = s.openDeriver(meta, &r.Main)
+	} else {
+		v.main, err = s.openSecret(&r.Main)
+	}
 	if err != nil {
 		return nil, err
 	}
-	v.main = main
 	switch {
 	case r.Main.Type == token.HMAC:
-		v.mac = main
+		v.mac = v.main
 	case r.MAC != nil:
 		if v.mac, err = s.openSecret(r.MAC); err != nil {
 			return nil, err

@@ -99,7 +99,7 @@ func TestCreateRefuses(t *testing.T) {
 		want string
 	}{
 		{api.CreateKey{Name: "k", Type: "des"}, "unknown key type des"},
-		{api.CreateKey{Name: "k", Derived: true}, "derived keys are not supported in this release"},
+		{api.CreateKey{Name: "k", Derived: true}, "derived keys need protection=software in this release"},
 		{api.CreateKey{Name: "k", ConvergentEncryption: true}, "convergent"},
 		{api.CreateKey{Name: "k", Exportable: true}, "private key material is not exportable"},
 		{api.CreateKey{Name: "k", AllowPlaintextBackup: true}, "private key material is not exportable"},

@@ -30,7 +30,8 @@ type plan struct {
 	protection api.Protection
 	// fallback lets a main secret that the module turns out not to wrap become
 	// an object: the caller did not ask for a protection.
-	fallback bool
+	fallback            bool
+	derived, convergent bool
 }
 
 // makeMaterial makes the secrets of a new version. The caller either commits

@@ -27,7 +27,9 @@ func (s *Service) open(ctx context.Context, k *key, sc *scratch, texts func(i in
 		if err != nil {
 			return sc.failAll(at, err)
 		}
-		return s.openWith(ctx, k, v, sc, at)
+		return s.withKey(k.name, v, sc, at, func(main token.Key, _ []byte, at []int) error {
+			return s.openWith(ctx, k, main, sc, at)
+		})
 	})
 }
 
@@ -42,6 +44,9 @@ func (k *key) parse(w *work, raw []byte, text string) ([]byte, error) {
 	}
 	if err == nil {
 		err = noAAD(k.meta.Type, w.aad)
+	}
+	if err == nil {
+		err = k.checkContext(w.context)
 	}
 	if err != nil {
 		return raw, err
@@ -58,7 +63,7 @@ func (k *key) parse(w *work, raw []byte, text string) ([]byte, error) {
 	return raw, nil
 }
 
-func (s *Service) openWith(ctx context.Context, k *key, v *version, sc *scratch, at []int) error {
+func (s *Service) openWith(ctx context.Context, k *key, main token.Key, sc *scratch, at []int) error {
 	o := token.Op{Kind: token.Open}
 	nonce := k.meta.Type.NonceSize()
 	if k.meta.Type.Class() == token.ClassRSA {
@@ -76,5 +81,5 @@ func (s *Service) openWith(ctx context.Context, k *key, v *version, sc *scratch,
 		items[j] = token.Item{Nonce: w.in[:nonce], AAD: w.aad, In: w.in[nonce:], Out: out[:0:n]}
 		out = out[n:]
 	}
-	return s.run(ctx, sc, k.name, v.main, o, items, at, "decrypt")
+	return s.run(ctx, sc, k.name, main, o, items, at, "decrypt")
 }

@@ -37,7 +37,15 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		DeletionAllowed:    k.meta.DeletionAllowed,
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
+		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type, k.meta.Protection),
+		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
+	}
+	if k.meta.Derived {
+		out.KDF, out.ConvergentEncryption = kdfName, &k.meta.Convergent
+		if k.meta.Convergent {
+			out.ConvergentEncryptionVersion = convergentVersion
+		}
 	}
 	for n := k.oldest(); n <= k.meta.Latest; n++ {
 		v, err := s.version(ctx, k, n)
@@ -56,7 +64,7 @@ func describeVersion(t token.Type, v *version) json.RawMessage {
 		return strconv.AppendInt(nil, v.created.Unix(), 10)
 	}
 	text, err := json.Marshal(api.KeyVersion{
-		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano),
+		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano), CertificateChain: v.chain,
 	})
 	if err != nil {
 		panic(err) // a struct of strings
@@ -102,13 +110,13 @@ func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.
 	out := &api.Keys{Keys: []string{}}
 	after := ""
 	for {
-		page, err := s.store.List(ctx, tableKeys, c.Mount, after, listPage)
+		page, err := s.store.Names(ctx, tableKeys, c.Mount, after, listPage)
 		if err != nil {
 			return nil, storeFault(err, "list the keys")
 		}
-		for _, e := range page {
-			after = e.Key
-			if name := strings.TrimPrefix(e.Key, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
+		for _, record := range page {
+			after = record
+			if name := strings.TrimPrefix(record, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
 				out.Keys = append(out.Keys, name)
 			}
 		}

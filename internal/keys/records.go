@@ -50,6 +50,11 @@ type keyRecord struct {
 	MinDecryption   int            `json:"min_decryption"`
 	MinEncryption   int            `json:"min_encryption,omitempty"`
 	DeletionAllowed bool           `json:"deletion_allowed,omitempty"`
+	Derived         bool           `json:"derived,omitempty"`
+	Convergent      bool           `json:"convergent,omitempty"`
+	SoftDeleted     bool           `json:"soft_deleted,omitempty"`
+	Backup          *moment        `json:"backup,omitempty"`  // the last backup
+	Restore         *moment        `json:"restore,omitempty"` // the restore that made the key
 }
 
 // versionRecord is one version of a key.
@@ -60,6 +65,8 @@ type versionRecord struct {
 	Created time.Time     `json:"created"`
 	Main    secretRecord  `json:"main"`
 	MAC     *secretRecord `json:"mac,omitempty"` // nil for type hmac, and where the HSM token holds no HMAC keys
+	// Certificates is the chain of the public key in DER, the key's own first.
+	Certificates [][]byte `json:"certificates,omitempty"`
 }
 
 // secretRecord is a secret as it is kept: a reference to a token object, a

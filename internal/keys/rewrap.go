@@ -15,9 +15,12 @@ func (s *Service) rewrap(ctx context.Context, c *op.Call, r *api.Rewrap) (*api.E
 	case items == nil && r.Ciphertext == "":
 		return nil, invalid(msgNoCiphertext)
 	case items == nil:
-		items = []api.RewrapItem{{Ciphertext: r.Ciphertext, AssociatedData: r.AssociatedData, KeyVersion: r.KeyVersion}}
+		items = []api.RewrapItem{{Ciphertext: r.Ciphertext, AssociatedData: r.AssociatedData, Context: r.Context, KeyVersion: r.KeyVersion}}
 	case len(items) == 0:
 		return nil, invalid(msgEmptyBatch)
+	}
+	if err := mixedContext(len(items), func(i int) []byte { return items[i].Context }); err != nil {
+		return nil, err
 	}
 	k, err := s.find(ctx, c.Mount, r.Name, msgNoEncryptionKey)
 	if err == nil {
@@ -39,7 +42,7 @@ func (s *Service) rewrap(ctx context.Context, c *op.Call, r *api.Rewrap) (*api.E
 
 func (s *Service) rewrapItems(ctx context.Context, k *key, sc *scratch, items []api.RewrapItem) error {
 	for i := range items {
-		sc.work[i].aad = items[i].AssociatedData
+		sc.work[i].aad, sc.work[i].context = items[i].AssociatedData, items[i].Context
 		// Whether the new version may be used is known before anything is opened.
 		_, sc.work[i].err = k.forNew(items[i].KeyVersion, "encryption")
 	}

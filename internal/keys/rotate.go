@@ -26,6 +26,9 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		if k.meta.ID != id {
 			return nil, nil, invalid("key not found")
 		}
+		if err := k.usable(); err != nil {
+			return nil, nil, err
+		}
 		if k.meta.Latest >= maxVersion {
 			return nil, nil, invalid("the key has %d versions, the most that are possible", maxVersion)
 		}
@@ -44,7 +47,7 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		s.discard(ctx, m)
 		return nil, orMissing(err, "key not found")
 	}
-	if v, err := s.openVersion(k.name, record); err == nil {
+	if v, err := s.openVersion(k.name, &k.meta, record); err == nil {
 		added.version.CompareAndSwap(nil, v)
 	}
 	return s.describe(ctx, k)

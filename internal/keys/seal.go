@@ -43,7 +43,7 @@ func (s *Service) seal(ctx context.Context, k *key, sc *scratch) error {
 			w.version, w.err = k.forNew(w.version, "encryption")
 		}
 		if w.err == nil {
-			w.err = noAAD(k.meta.Type, w.aad)
+			w.err = k.checkSealed(w)
 		}
 	}
 	return sc.byVersion(func(n int, at []int) error {
@@ -67,13 +67,21 @@ func (s *Service) sealAEAD(ctx context.Context, k *key, v *version, sc *scratch,
 			return err
 		}
 	}
+	return s.withKey(k.name, v, sc, at, func(main token.Key, nonceKey []byte, at []int) error {
+		return s.sealWith(ctx, k, v.prefix, main, nonceKey, sc, at)
+	})
+}
+
+// sealWith is sealAEAD for one key. Nonces are random, or come from the
+// plaintexts if there is a nonceKey.
+func (s *Service) sealWith(ctx context.Context, k *key, prefix string, main token.Key, nonceKey []byte, sc *scratch, at []int) error {
 	nonce := k.meta.Type.NonceSize()
 	overhead := nonce + aeadTag
 	total, texts := 0, 0
 	for _, i := range at {
 		n := overhead + len(sc.work[i].in)
 		total += n
-		texts += textLen(v.prefix, n)
+		texts += textLen(prefix, n)
 	}
 	raw := sc.room(len(at)*nonce + total)
 	nonces, raw := raw[:len(at)*nonce], raw[len(at)*nonce:]
@@ -82,14 +90,17 @@ func (s *Service) sealAEAD(ctx context.Context, k *key, v *version, sc *scratch,
 	for j, i := range at {
 		w := &sc.work[i]
 		n := overhead + len(w.in)
+		if nonceKey != nil {
+			convergentNonce(nonces[j*nonce:(j+1)*nonce], nonceKey, w.in)
+		}
 		out := append(raw[:0:n], nonces[j*nonce:(j+1)*nonce]...)
 		items[j] = token.Item{Nonce: out, AAD: w.aad, In: w.in, Out: out}
 		raw = raw[n:]
 	}
-	if err := s.run(ctx, sc, k.name, v.main, token.Op{Kind: token.Seal}, items, at, "encrypt"); err != nil {
+	if err := s.run(ctx, sc, k.name, main, token.Op{Kind: token.Seal}, items, at, "encrypt"); err != nil {
 		return err
 	}
-	sc.writeTexts(v.prefix, at, texts)
+	sc.writeTexts(prefix, at, texts)
 	return nil
 }
 

@@ -66,6 +66,8 @@ func (s *Service) Operations() []*op.Operation {
 	ops := s.keyOperations()
 	ops = append(ops, s.cipherOperations()...)
 	ops = append(ops, s.toolOperations()...)
+	ops = append(ops, s.settingsOperations()...)
+	ops = append(ops, s.careOperations()...)
 	return append(ops, s.signOperations()...)
 }
 

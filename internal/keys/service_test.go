@@ -40,11 +40,15 @@ func TestOperations(t *testing.T) {
 	}
 	for _, want := range []string{
 		"write keys/{name}", "read keys/{name}", "delete keys/{name}", "list keys", "write keys/{name}/config", "write keys/{name}/rotate",
+		"write keys/{name}/trim", "read config/keys", "write config/keys", "read cache-config", "write cache-config", "write hash", "write hash/{algorithm}",
 		"write encrypt/{name}", "write decrypt/{name}", "write rewrap/{name}", "write datakey/{kind}/{name}",
 		"write sign/{name}", "write sign/{name}/{hash}", "write verify/{name}", "write verify/{name}/{hash}",
 		"write hmac/{name}", "write hmac/{name}/{algorithm}", "write random", "write random/{source}", "write random/{source}/{bytes}",
+		"delete keys/{name}/soft-delete", "write keys/{name}/soft-delete-restore", "write keys/{name}/csr", "write keys/{name}/set-certificate",
+		"read backup/{name}", "write restore", "write restore/{name}",
 		"read export/{kind}/{name}", "read export/{kind}/{name}/{version}",
 		"write tools/random", "write tools/random/{source}", "write tools/random/{source}/{bytes}",
+		"write tools/hash", "write tools/hash/{algorithm}",
 	} {
 		if !paths[want] {
 			t.Errorf("no %s", want)
@@ -108,7 +112,7 @@ func TestVersionRules(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		e := newEnv(t, false)
 		e.make("k", "")
-		latest, minDec, minEnc := 1, 1, 0
+		latest, minDec, minEnc, minAvail := 1, 1, 0, 0
 		made := map[int]string{1: e.enc("k", "p")}
 		rt.Repeat(map[string]func(*rapid.T){
 			"rotate": func(*rapid.T) {
@@ -128,12 +132,25 @@ func TestVersionRules(t *testing.T) {
 					r.MinEncryptionVersion = &enc
 				}
 				low := max(dec, 1)
-				ok := dec >= 0 && dec <= latest && enc >= 0 && enc <= latest && (enc == 0 || enc >= low)
+				ok := dec >= 0 && dec <= latest && enc >= 0 && enc <= latest && (enc == 0 || enc >= low) && low >= minAvail
 				if _, err := e.configKey(bg, call(), &r); (err == nil) != ok {
 					rt.Fatalf("dec %d enc %d latest %d: %v", dec, enc, latest, err)
 				}
 				if ok {
 					minDec, minEnc = low, enc
+				}
+			},
+			"trim": func(rt *rapid.T) {
+				first := rapid.IntRange(-1, latest+1).Draw(rt, "first")
+				ok := first > 0 && first >= minAvail && first <= minDec && first <= minEnc
+				if _, err := e.trim("k", first); (err == nil) != ok {
+					rt.Fatalf("first %d dec %d enc %d available %d: %v", first, minDec, minEnc, minAvail, err)
+				}
+				if ok {
+					minAvail = first
+				}
+				if n := e.count(tableVersions); n != latest-max(minAvail, 1)+1 {
+					rt.Fatalf("%d versions of %d from %d", n, latest, minAvail)
 				}
 			},
 			"restart": func(*rapid.T) { e.restart() },

@@ -35,7 +35,16 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 			s.destroy(ctx, n, gone)
 		}
 		if len(page) < listPage {
-			return nil
+			return s.removeSettings(ctx, mount)
 		}
 	}
+}
+
+// removeSettings deletes what held for all keys of a mount.
+func (s *Service) removeSettings(ctx context.Context, mount string) error {
+	_, version, err := s.settings(ctx, mount)
+	if err != nil || version == 0 {
+		return err
+	}
+	return storeFault(s.store.Apply(ctx, s.store.Remove(tableSettings, mount, version)), "delete the settings of the mount")
 }

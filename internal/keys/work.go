@@ -15,6 +15,7 @@ type work struct {
 	version int    // of the key
 	in      []byte // what goes in: plaintext, payload of a ciphertext, message or digest
 	aad     []byte
+	context []byte // of a derived key
 	out     []byte // raw result of the token
 	text    string // result as text: "vault:v1:…"
 	err     error  // why this item failed; then it has no result

@@ -68,6 +68,9 @@ type Meta struct {
 	Public bool
 	// Sudo operations need the capability sudo as well.
 	Sudo bool
+	// AnyToken operations need a client token, but no capability on their path as
+	// long as no policy denies it: they tell only what the caller may know.
+	AnyToken bool
 	// Sealed operations may run while the server is sealed or not initialised.
 	Sealed bool
 	Audit  Audit

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
@@ -33,6 +32,7 @@ const StorageKeySize = 32
 type Sealed struct {
 	store Store
 	aead  atomic.Pointer[cipher.AEAD]
+	blobs atomic.Pointer[cipher.AEAD] // see SealBlob
 }
 
 // NewSealed returns a sealed view of s, without its key.
@@ -43,20 +43,24 @@ func (s *Sealed) Unseal(key []byte) error {
 	if len(key) != StorageKeySize {
 		return fmt.Errorf("a storage key has %d bytes, not %d", StorageKeySize, len(key))
 	}
-	block, err := aes.NewCipher(key)
+	aead, err := newGCM(key)
 	if err != nil {
 		return fmt.Errorf("storage key: %w", err)
 	}
-	aead, err := cipher.NewGCM(block)
+	blobs, err := newBlobAEAD(key)
 	if err != nil {
 		return fmt.Errorf("storage key: %w", err)
 	}
+	s.blobs.Store(&blobs)
 	s.aead.Store(&aead)
 	return nil
 }
 
 // Seal forgets the storage key.
-func (s *Sealed) Seal() { s.aead.Store(nil) }
+func (s *Sealed) Seal() {
+	s.aead.Store(nil)
+	s.blobs.Store(nil)
+}
 
 // Entry is a record of a list; Decode opens it into a value.
 type Entry struct {
@@ -105,6 +109,23 @@ func (s *Sealed) List(ctx context.Context, table, prefix, after string, limit in
 		entries[i] = Entry{Key: r.Key, Version: r.Version, data: data}
 	}
 	return entries, nil
+}
+
+// Names returns the keys of records as List finds them, without opening the
+// records: one that was altered does not hide the others.
+func (s *Sealed) Names(ctx context.Context, table, prefix, after string, limit int) ([]string, error) {
+	if s.aead.Load() == nil {
+		return nil, ErrSealed
+	}
+	records, err := s.store.List(ctx, table, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(records))
+	for i, r := range records {
+		names[i] = r.Key
+	}
+	return names, nil
 }
 
 // Put is a change that writes v as JSON, sealed, over a record of version

@@ -98,6 +98,9 @@ func TestSwappedRecords(t *testing.T) {
 		t.Errorf("the key that nobody touched: another plaintext: %v", data)
 	}
 	s.OK(t, "POST", "transit/keys/new", nil)
+	if list := s.OK(t, "LIST", "transit/keys", nil)["keys"].([]any); len(list) != 7 {
+		t.Errorf("altered records hide others from the list: %v", list)
+	}
 }
 
 // logged tells whether one line of the server's log has all of the texts.

@@ -70,6 +70,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	help, err := wantsHelp(r)
+	if err != nil {
+		return err
+	}
+	if help {
+		verb = op.Read
+	}
 	if err := checkHeaders(w, r); err != nil {
 		return err
 	}
@@ -83,6 +90,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	answer, err := h.door.Handle(ctx, &guard.Request{
 		Verb:    verb,
 		Path:    path,
+		Help:    help,
 		Token:   clientToken(r.Header),
 		Remote:  r.RemoteAddr,
 		WrapTTL: wrapTTL,
