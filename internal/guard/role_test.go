@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -397,5 +398,43 @@ func TestGlob(t *testing.T) {
 		if got := globMatches(c.pattern, c.name); got != c.want {
 			t.Errorf("%q matches %q: %v", c.pattern, c.name, got)
 		}
+	}
+}
+
+// The check of capabilities may have seen a role that is gone since, or none
+// where there is one now.
+func TestRoleChangedAfterTheCheck(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	q := &api.TokenRole{Name: "r"}
+	if _, err := s.writeRole(t.Context(), &op.Call{MayUpdate: true}, q); fault.KindOf(err) != fault.Denied {
+		t.Errorf("made without the capability: %v", err)
+	}
+	if _, err := s.writeRole(t.Context(), &op.Call{MayCreate: true}, q); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.writeRole(t.Context(), &op.Call{MayCreate: true}, q); fault.KindOf(err) != fault.Denied {
+		t.Errorf("changed without the capability: %v", err)
+	}
+}
+
+// A token that becomes an orphan is served all the time.
+func TestRevokeOrphanWhileUsed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.policy("p", `path "auth/token/create" { capabilities = ["update"] }`)
+	for range 50 {
+		top := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"p"} }).ClientToken
+		child := s.token(top, func(*api.CreateToken) {}).ClientToken
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if _, err := s.call(child, op.Read, "auth/token/lookup-self", nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		s.must(s.root, op.Write, "auth/token/revoke-orphan", fill(func(r *api.TokenID) { r.Token = top }))
+		wg.Wait()
 	}
 }

@@ -65,9 +65,9 @@ const mountKind = "transit"
 func (s *Service) Operations() []*op.Operation {
 	ops := s.keyOperations()
 	ops = append(ops, s.cipherOperations()...)
-	ops = append(ops, s.toolOperations()...)
 	ops = append(ops, s.settingsOperations()...)
 	ops = append(ops, s.careOperations()...)
+	ops = append(ops, s.toolOperations()...)
 	return append(ops, s.signOperations()...)
 }
 

@@ -210,11 +210,14 @@ func both(list, read *Operation) *Operation {
 	read.Description += " With list=true: " + list.Description
 	read.Parameters = append(read.Parameters, list.Parameters...)
 	for status, content := range list.Responses {
-		if known := read.Responses[status]; known == nil {
+		known := read.Responses[status]
+		if known == nil {
 			read.Responses[status] = content
-		} else if schema := content.Content["application/json"].Schema; schema != nil {
-			read.Responses[status] = jsonContent(known.Description, &Schema{
-				AnyOf: []*Schema{known.Content["application/json"].Schema, schema}})
+			continue
+		}
+		one, other := known.Content["application/json"].Schema, content.Content["application/json"].Schema
+		if one != nil && other != nil { // else both are failures of the common form
+			read.Responses[status] = jsonContent(known.Description, &Schema{AnyOf: []*Schema{one, other}})
 		}
 	}
 	return read
@@ -274,7 +277,7 @@ func Statuses(o *op.Operation) []int {
 	if !o.Public {
 		list = append(list, http.StatusForbidden)
 	}
-	if len(paramsOf(o)) > 0 || is[interface{ IsEmpty() bool }](o.Response) {
+	if len(paramsOf(o)) > 0 || is[listed](o.Response) {
 		list = append(list, http.StatusNotFound)
 	}
 	if o.Verb == op.Write {

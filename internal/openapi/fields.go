@@ -70,7 +70,7 @@ func pathOf(mount string, o *op.Operation) string {
 // What an answer's type may say of itself; the same as the front asks.
 type (
 	statused interface{ HTTPStatus() int }
-	list     interface{ IsEmpty() bool }
+	listed   interface{ IsEmpty() bool }
 	raw      interface {
 		Raw() (contentType string, body []byte)
 	}

@@ -62,6 +62,8 @@ func newMatrix(t *testing.T) *matrix {
 	m.make(t, "transit/keys/old/config", `{"deletion_allowed":true}`)
 	m.make(t, "sys/policies/acl/known", `{"policy":"path \"x\" {}"}`)
 	m.make(t, "sys/policies/acl/old", `{"policy":"path \"x\" {}"}`)
+	m.make(t, "auth/token/roles/known", `{"orphan":true}`)
+	m.make(t, "auth/token/roles/old", `{"orphan":true}`)
 	m.make(t, "transit/keys/soft", `{}`)
 	m.make(t, "transit/keys/saved", `{}`)
 	m.make(t, "transit/keys/saved/config", `{"deletion_allowed":true}`)
