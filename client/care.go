@@ -42,6 +42,23 @@ func (c *Client) RestoreKey(ctx context.Context, r api.Restore) error {
 	return c.act(ctx, single(r), withOption(r.Name, "restore")...)
 }
 
+// WrappingKey returns the public key, in PEM, that keys to be imported are
+// wrapped with. It is made at the first call.
+func (c *Client) WrappingKey(ctx context.Context) (*api.WrappingKey, error) {
+	return on[api.WrappingKey](ctx, c, request{method: http.MethodGet, repeat: true}, "wrapping_key")
+}
+
+// ImportKey makes a key of a wrapped secret or a public key. It is never sent
+// twice: the second would find the key there.
+func (c *Client) ImportKey(ctx context.Context, r api.ImportKey) error {
+	return c.act(ctx, single(r), "keys", r.Name, "import")
+}
+
+// ImportKeyVersion adds a version to an imported key. It is never sent twice.
+func (c *Client) ImportKeyVersion(ctx context.Context, r api.ImportKeyVersion) error {
+	return c.act(ctx, single(r), "keys", r.Name, "import_version")
+}
+
 // act calls an operation that answers nothing.
 func (c *Client) act(ctx context.Context, r request, parts ...string) error {
 	path, err := below(c.mount, parts...)

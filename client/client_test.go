@@ -115,6 +115,16 @@ func TestRequests(t *testing.T) {
 			func(x context.Context, c *Client) error {
 				return c.RestoreKey(x, api.Restore{Name: "n", Backup: "YQ==", Force: true})
 			}},
+		{"wrapping key", `{"data":{"public_key":"pem"}}`, `GET /v1/transit/wrapping_key `,
+			func(x context.Context, c *Client) error { _, err := c.WrappingKey(x); return err }},
+		{"import", ``, `PUT /v1/transit/keys/k/import {"type":"ed25519","protection":"software","ciphertext":"aGk=","allow_rotation":true}`,
+			func(x context.Context, c *Client) error {
+				return c.ImportKey(x, api.ImportKey{Name: "k", Type: "ed25519", Protection: "software", Ciphertext: []byte("hi"), AllowRotation: true})
+			}},
+		{"import version", ``, `PUT /v1/transit/keys/k/import_version {"public_key":"pem"}`,
+			func(x context.Context, c *Client) error {
+				return c.ImportKeyVersion(x, api.ImportKeyVersion{Name: "k", PublicKey: "pem"})
+			}},
 		{"public", data, `GET /v1/transit/export/public-key/k/latest `,
 			func(x context.Context, c *Client) error { _, err := c.PublicKeys(x, "k", "latest"); return err }},
 		{"encrypt nothing", data, `PUT /v1/transit/encrypt/k {"plaintext":""}`,

@@ -90,6 +90,22 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 }
 
+func TestBackupOfDerivedKey(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, false)
+	e.makeAs(api.CreateKey{Name: "k", Derived: true, ConvergentEncryption: true})
+	r, err := e.encrypt(bg, call(), &api.Encrypt{Name: "k", Plaintext: []byte("p"), Context: []byte("c")})
+	must(t, err)
+	backup := e.backUp("k")
+	e.remove("k")
+	must(t, e.restoreAs("", backup, false))
+	d, err := e.decrypt(bg, call(), &api.Decrypt{Name: "k", Ciphertext: r.Ciphertext, Context: []byte("c")})
+	must(t, err)
+	if again, err := e.encrypt(bg, call(), &api.Encrypt{Name: "k", Plaintext: []byte("p"), Context: []byte("c")}); err != nil || again.Ciphertext != r.Ciphertext || string(*d.Plaintext) != "p" {
+		t.Errorf("%+v %v", again, err)
+	}
+}
+
 func TestBackupShowsNothing(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, false)
@@ -171,6 +187,7 @@ func TestRestoreReplaces(t *testing.T) {
 	e.rotateNow("other")
 	e.rotateNow("other")
 	e.configure("other", api.ConfigKey{DeletionAllowed: ptr(true)})
+	wantFault(t, e.restoreAs("other", backup, false), fault.Invalid, "replace the key with force=true")
 	must(t, e.restoreAs("other", backup, true))
 	if p, err := e.dec("other", text); err != nil || p != "p" {
 		t.Errorf("%q %v", p, err)

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -208,9 +209,15 @@ func TestSetCertificate(t *testing.T) {
 		if _, err := e.signCSR(bg, call(), &api.SignCSR{Name: typ}); err != nil {
 			t.Errorf("%s is of no use any more: %v", typ, err)
 		}
+		loaded, err := e.key(bg, keyName{"transit/", typ})
+		must(t, err)
+		slots := slices.Clone(loaded.slots)
 		again := issue(t, publicOf(t, second, "2"), "renewed")
 		_, err = e.setCertificate(bg, call(), &api.SetCertificate{Name: typ, CertificateChain: again})
 		must(t, err)
+		if !slices.Equal(loaded.slots, slots) {
+			t.Error("a loaded key was changed under its users")
+		}
 		if k := e.rotateNow(typ); chainOf(t, k, "2") != again || chainOf(t, k, "3") != "" {
 			t.Errorf("%s: %s", typ, k.Keys)
 		}

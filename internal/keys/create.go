@@ -192,6 +192,11 @@ func (s *Service) create(ctx context.Context, p plan) (k *key, existed bool, err
 	if err != nil {
 		return nil, false, err
 	}
+	return s.place(ctx, p, m)
+}
+
+// place makes a key of its first version's material, see create.
+func (s *Service) place(ctx context.Context, p plan, m *material) (k *key, existed bool, err error) {
 	e := s.cache.lock(p.name)
 	k, err = s.load(ctx, p.name, e)
 	if errors.Is(err, errNoKey) {
@@ -216,6 +221,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	meta := keyRecord{
 		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
+		Imported: p.imported, AllowRotation: p.allowRotation,
 		Derived: p.derived, Convergent: p.convergent,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)

@@ -210,6 +210,9 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 }
 
 func (s *Service) openSecret(r *secretRecord) (token.Key, error) {
+	if r.Place == api.ProtectionSoftware && len(r.Secret) == 0 && r.Public != nil {
+		return publicOnly{}, nil
+	}
 	if r.Place == api.ProtectionSoftware {
 		k, err := s.software.Open(r.Type, r.Secret)
 		clear(r.Secret)

@@ -32,6 +32,8 @@ type plan struct {
 	// an object: the caller did not ask for a protection.
 	fallback            bool
 	derived, convergent bool
+	// imported and allowRotation are noted in the key's record.
+	imported, allowRotation bool
 }
 
 // makeMaterial makes the secrets of a new version. The caller either commits

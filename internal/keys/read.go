@@ -41,6 +41,9 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
+	if k.meta.Imported {
+		out.ImportedKey, out.AllowRotation = true, new(k.meta.AllowRotation)
+	}
 	if k.meta.Derived {
 		out.KDF, out.ConvergentEncryption = kdfName, &k.meta.Convergent
 		if k.meta.Convergent {

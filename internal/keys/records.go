@@ -16,6 +16,7 @@ const (
 	tableKeys     = "keys"         // one keyRecord a key
 	tableVersions = "key_versions" // one versionRecord a version
 	tableCounters = "key_counters" // one counterRecord a version that has sealed
+	tableWrapping = "key_wrapping" // one wrappingRecord a mount
 	tableIntents  = "key_intents"  // one intentRecord a token object that belongs to no version
 )
 
@@ -53,8 +54,10 @@ type keyRecord struct {
 	Derived         bool           `json:"derived,omitempty"`
 	Convergent      bool           `json:"convergent,omitempty"`
 	SoftDeleted     bool           `json:"soft_deleted,omitempty"`
-	Backup          *moment        `json:"backup,omitempty"`  // the last backup
-	Restore         *moment        `json:"restore,omitempty"` // the restore that made the key
+	Imported        bool           `json:"imported,omitempty"`
+	AllowRotation   bool           `json:"allow_rotation,omitempty"` // of an imported key
+	Backup          *moment        `json:"backup,omitempty"`         // the last backup
+	Restore         *moment        `json:"restore,omitempty"`        // the restore that made the key
 }
 
 // versionRecord is one version of a key.

@@ -15,14 +15,26 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	if err != nil {
 		return nil, err
 	}
-	id := k.meta.ID
+	if k.meta.Imported && !k.meta.AllowRotation {
+		return nil, invalid("imported key %s does not allow rotation within Vault", k.name.name).
+			WithHint("add a version with keys/%s/import_version; allow_rotation=true at the import would have allowed this", k.name.name)
+	}
 	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection})
 	if err != nil {
 		return nil, err
 	}
+	if k, err = s.addVersion(ctx, k, m); err != nil {
+		return nil, err
+	}
+	return s.describe(ctx, k)
+}
+
+// addVersion makes m the newest version of the key that k shows, or discards m.
+func (s *Service) addVersion(ctx context.Context, k *key, m *material) (*key, error) {
+	id := k.meta.ID
 	var record versionRecord
 	var added *slot
-	k, err = s.update(ctx, k.name, func(k *key) (next *key, changes []store.Change, err error) {
+	k, err := s.update(ctx, k.name, func(k *key) (next *key, changes []store.Change, err error) {
 		if k.meta.ID != id {
 			return nil, nil, invalid("key not found")
 		}
@@ -50,5 +62,5 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	if v, err := s.openVersion(k.name, &k.meta, record); err == nil {
 		added.version.CompareAndSwap(nil, v)
 	}
-	return s.describe(ctx, k)
+	return k, nil
 }

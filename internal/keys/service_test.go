@@ -45,7 +45,7 @@ func TestOperations(t *testing.T) {
 		"write sign/{name}", "write sign/{name}/{hash}", "write verify/{name}", "write verify/{name}/{hash}",
 		"write hmac/{name}", "write hmac/{name}/{algorithm}", "write random", "write random/{source}", "write random/{source}/{bytes}",
 		"delete keys/{name}/soft-delete", "write keys/{name}/soft-delete-restore", "write keys/{name}/csr", "write keys/{name}/set-certificate",
-		"read backup/{name}", "write restore", "write restore/{name}",
+		"read wrapping_key", "write keys/{name}/import", "write keys/{name}/import_version", "read backup/{name}", "write restore", "write restore/{name}",
 		"read export/{kind}/{name}", "read export/{kind}/{name}/{version}",
 		"write tools/random", "write tools/random/{source}", "write tools/random/{source}/{bytes}",
 		"write tools/hash", "write tools/hash/{algorithm}",

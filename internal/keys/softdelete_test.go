@@ -52,6 +52,10 @@ func TestSoftDelete(t *testing.T) {
 			_, err := e.exportKey(bg, call(), &api.ExportKey{Kind: "public-key", Name: "k"})
 			return err
 		},
+		"trim": func() error {
+			_, err := e.trimKey(bg, call(), &api.TrimKey{Name: "k", MinAvailableVersion: ptr(1)})
+			return err
+		},
 		"csr": func() error { _, err := e.signCSR(bg, call(), &api.SignCSR{Name: "k"}); return err },
 		"set-certificate": func() error {
 			chain := issue(t, publicOf(t, e.read("k"), "1"), "leaf")

@@ -203,6 +203,10 @@ type Device interface {
 type Software interface {
 	Generate(spec Spec) (secret, public []byte, err error)
 	Open(t Type, secret []byte) (Key, error)
+	// Unwrap is AES key unwrap with padding (RFC 5649) under kek, 16, 24 or 32
+	// bytes, for the import of secrets. ErrOpen if wrapped is not authentic. The
+	// caller wipes the result.
+	Unwrap(kek, wrapped []byte) (secret []byte, err error)
 }
 
 // Hold says how a token can hold keys of a type.

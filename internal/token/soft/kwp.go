@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/claviger/claviger/internal/token"
 )
 
 // AES key wrap with padding, RFC 5649 (PKCS#11: CKM_AES_KEY_WRAP_KWP): the
@@ -79,6 +81,19 @@ func unwrapKWP(kek cipher.Block, wrapped []byte) ([]byte, error) {
 		return nil, errKWP
 	}
 	return body[:size:size], nil
+}
+
+// Unwrap implements token.Software.
+func (Engine) Unwrap(kek, wrapped []byte) ([]byte, error) {
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap a secret: %w", err)
+	}
+	secret, err := unwrapKWP(block, wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", token.ErrOpen, err)
+	}
+	return secret, nil
 }
 
 // unwrapRounds is RFC 3394 section 2.2.2 on the whole of out.

@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"crypto/aes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/pem"
+	"hash"
+	"testing"
+
+	"github.com/claviger/claviger/test/harness"
+)
+
+// A key that is wrapped by the HSM token comes back from its backup, is used by
+// the token, and refuses its use while it is soft-deleted; and a certificate
+// request is signed in the token.
+func TestCareOfWrappedKeys(t *testing.T) {
+	t.Parallel()
+	s := harness.SoftHSM(t, harness.Options{})
+	s.OK(t, "PUT", "transit/keys/k", map[string]any{"type": "aes256-gcm96"})
+	sealed := s.OK(t, "PUT", "transit/encrypt/k", map[string]any{"plaintext": "cGxhaW4="})
+	backup := s.OK(t, "GET", "transit/backup/k", nil)["backup"]
+	s.OK(t, "PUT", "transit/keys/k/config", map[string]any{"deletion_allowed": true})
+	s.OK(t, "DELETE", "transit/keys/k", nil)
+	s.OK(t, "PUT", "transit/restore/again", map[string]any{"backup": backup})
+	s.OK(t, "PUT", "transit/restore", map[string]any{"backup": backup})
+	s.OK(t, "PUT", "transit/keys/k/config", map[string]any{"deletion_allowed": true})
+	s.OK(t, "DELETE", "transit/keys/k", nil)
+	if p := s.OK(t, "PUT", "transit/decrypt/again", map[string]any{"ciphertext": sealed["ciphertext"]})["plaintext"]; p != "cGxhaW4=" {
+		t.Errorf("plaintext %v", p)
+	}
+	s.OK(t, "DELETE", "transit/keys/again/soft-delete", nil)
+	if status, body := s.Do(t, "PUT", "transit/decrypt/again", map[string]any{"ciphertext": sealed["ciphertext"]}); status != 400 {
+		t.Errorf("status %d: %v", status, body)
+	}
+	s.OK(t, "POST", "transit/keys/again/soft-delete-restore", nil)
+
+	for _, typ := range []string{"ecdsa-p384", "rsa-2048", "ed25519"} {
+		s.OK(t, "PUT", "transit/keys/"+typ, map[string]any{"type": typ})
+		text := s.OK(t, "POST", "transit/keys/"+typ+"/csr", nil)["csr"].(string)
+		block, _ := pem.Decode([]byte(text))
+		csr, err := x509.ParseCertificateRequest(block.Bytes)
+		if err == nil {
+			err = csr.CheckSignature()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", typ, err)
+		}
+	}
+}
+
+// The first part of an import is opened in the HSM token, with every hash that
+// callers choose.
+func TestImportThroughToken(t *testing.T) {
+	t.Parallel()
+	s := harness.SoftHSM(t, harness.Options{})
+	block, _ := pem.Decode([]byte(s.OK(t, "GET", "transit/wrapping_key", nil)["public_key"].(string)))
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range map[string]hash.Hash{"SHA1": sha1.New(), "SHA256": sha256.New()} {
+		kek := make([]byte, 32)
+		rand.Read(kek)
+		wrapped, err := rsa.EncryptOAEP(h, rand.Reader, public.(*rsa.PublicKey), kek, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped = append(wrapped, keyWrap(t, kek, make([]byte, 32))...)
+		body := map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(wrapped), "hash_function": name, "protection": "software"}
+		s.OK(t, "POST", "transit/keys/"+name+"/import", body)
+		// AES-GCM test case 14 of McGrew and Viega: key, nonce and plaintext are zeros
+		p := s.OK(t, "PUT", "transit/decrypt/"+name, map[string]any{"ciphertext": "vault:v1:AAAAAAAAAAAAAAAAzqdAPU1ga24HTsXTuvOdGNDRyKeZmWvwJluYtdSKuRk="})["plaintext"]
+		if p != base64.StdEncoding.EncodeToString(make([]byte, 16)) {
+			t.Errorf("%s: plaintext %v", name, p)
+		}
+		delete(body, "protection")
+		if status, answer := s.Do(t, "POST", "transit/keys/other/import", body); status != 400 {
+			t.Errorf("without protection: status %d: %v", status, answer)
+		}
+	}
+}
+
+// keyWrap is RFC 5649 section 4.1 for secrets of whole blocks of 8 bytes, at
+// least two.
+func keyWrap(t *testing.T, kek, secret []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := binary.BigEndian.AppendUint64(nil, 0xa65959a6<<32|uint64(len(secret)))
+	out = append(out, secret...)
+	b := make([]byte, 16)
+	for step := range uint64(6 * len(secret) / 8) {
+		at := 8 + 8*(step%uint64(len(secret)/8))
+		copy(b, out[:8])
+		copy(b[8:], out[at:at+8])
+		block.Encrypt(b, b)
+		binary.BigEndian.PutUint64(out, binary.BigEndian.Uint64(b)^(step+1))
+		copy(out[at:], b[8:])
+	}
+	return out
+}
