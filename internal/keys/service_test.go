@@ -48,6 +48,7 @@ func TestOperations(t *testing.T) {
 		"read wrapping_key", "write keys/{name}/import", "write keys/{name}/import_version", "read backup/{name}", "write restore", "write restore/{name}",
 		"read export/{kind}/{name}", "read export/{kind}/{name}/{version}",
 		"write tools/random", "write tools/random/{source}", "write tools/random/{source}/{bytes}",
+		"write tools/hash", "write tools/hash/{algorithm}",
 	} {
 		if !paths[want] {
 			t.Errorf("no %s", want)

@@ -14,5 +14,7 @@ func (s *Service) toolOperations() []*op.Operation {
 		op.Define(tool("random", "random", "Random bytes of the HSM token."), s.random),
 		op.Define(tool("random.one", "random/{source}", "Random bytes; the last part is a number of bytes or a source."), s.randomOne),
 		op.Define(tool("random.both", "random/{source}/{bytes}", "Random bytes of a source."), s.randomBoth),
+		op.Define(tool("hash", "hash", "Compute a digest."), s.hash),
+		op.Define(tool("hash.algorithm", "hash/{algorithm}", "Compute a digest with a hash algorithm."), s.hash),
 	}
 }

@@ -2,7 +2,11 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"strings"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // Unmount deletes all keys of a mount, as its path with the slash names it,
@@ -35,7 +39,45 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 			s.destroy(ctx, n, gone)
 		}
 		if len(page) < listPage {
-			return nil
+			if err := s.removeWrappingKey(ctx, mount); err != nil {
+				return err
+			}
+			return s.removeSettings(ctx, mount)
 		}
 	}
+}
+
+// removeSettings deletes what held for all keys of a mount.
+func (s *Service) removeSettings(ctx context.Context, mount string) error {
+	_, version, err := s.settings(ctx, mount)
+	if err != nil || version == 0 {
+		return err
+	}
+	return storeFault(s.store.Apply(ctx, s.store.Remove(tableSettings, mount, version)), "delete the settings of the mount")
+}
+
+// removeWrappingKey deletes the key pair of the mount's imports.
+func (s *Service) removeWrappingKey(ctx context.Context, mount string) error {
+	var r wrappingRecord
+	version, err := s.store.Get(ctx, tableWrapping, mount, &r)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return storeFault(err, "read the wrapping key")
+	}
+	n := keyName{mount, "wrapping_key"}
+	changes := []store.Change{s.store.Remove(tableWrapping, mount, version)}
+	if r.Secret.Place == api.ProtectionToken {
+		intent, err := s.putIntent(n, r.Secret)
+		if err != nil {
+			return storeFault(err, "delete the wrapping key")
+		}
+		changes = append(changes, intent)
+	}
+	if err := s.store.Apply(ctx, changes...); err != nil {
+		return storeFault(err, "delete the wrapping key")
+	}
+	s.destroy(ctx, n, appendInToken(nil, &versionRecord{Main: r.Secret}))
+	return nil
 }

@@ -28,7 +28,19 @@ func TestUnmount(t *testing.T) {
 	if _, err := e.createKey(ctx, other, &api.CreateKey{Name: "k0"}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := e.writeKeySettings(ctx, call(), &api.KeySettings{DisableUpsert: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.softDelete(ctx, call(), &api.KeyName{Name: "k2"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.readWrappingKey(ctx, call(), nil); err != nil {
+		t.Fatal(err)
+	}
 	must(t, e.Unmount(ctx, "transit/"))
+	if n := e.count(tableSettings) + e.count(tableWrapping); n != 0 {
+		t.Errorf("%d records of the mount itself are left", n)
+	}
 	if keys, versions, counters, intents, objects := e.count(tableKeys), e.count(tableVersions), e.count(tableCounters), e.count(tableIntents), len(e.hsm.ids()); keys != 1 || versions != 1 || counters != 0 || intents != 0 || objects != 0 {
 		t.Errorf("left: %d keys, %d versions, %d counters, %d intents, %d objects", keys, versions, counters, intents, objects)
 	}

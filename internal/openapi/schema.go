@@ -143,8 +143,15 @@ func (b *builder) answer(o *op.Operation) *Schema {
 		return b.schema(o.Response, answer)
 	}
 	where := "data"
-	if o.Response == reflect.TypeFor[api.Auth]() {
+	switch o.Response {
+	case reflect.TypeFor[api.Auth]():
 		where = "auth"
+	case reflect.TypeFor[api.WrapInfo]():
+		where = "wrap_info"
+	case reflect.TypeFor[api.Unwrapped](): // its parts are the envelope's own
+		return &Schema{AllOf: []*Schema{
+			{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)}, b.schema(o.Response, answer),
+		}}
 	}
 	return &Schema{AllOf: []*Schema{
 		{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)},

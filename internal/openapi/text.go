@@ -120,6 +120,10 @@ func writeAnswer(b *strings.Builder, o *op.Operation) {
 		b.WriteString(", without envelope")
 	case t == reflect.TypeFor[api.Auth]():
 		b.WriteString(", in `auth`")
+	case t == reflect.TypeFor[api.WrapInfo]():
+		b.WriteString(", in `wrap_info`")
+	case t == reflect.TypeFor[api.Unwrapped]():
+		b.WriteString(", in the envelope")
 	case o.TopLevel:
 		b.WriteString(", in `data` and beside it")
 	default:

@@ -52,6 +52,8 @@ var matrixRows = map[string]matrixRow{
 	"sys.tools.random":            {path: "tools/random", body: `{}`, status: 200},
 	"sys.tools.random.one":        {path: "tools/random/16", body: `{}`, status: 200, unknown: "tools/random/nowhere {}"},
 	"sys.tools.random.both":       {path: "tools/random/platform/16", body: `{}`, status: 200, unknown: "tools/random/nowhere/16 {}"},
+	"sys.tools.hash":              {path: "tools/hash", body: `{"input":"aGk="}`, status: 200},
+	"sys.tools.hash.algorithm":    {path: "tools/hash/sha2-512", body: `{"input":"aGk="}`, status: 200, unknown: `tools/hash/nothing {"input":"aGk="}`},
 	"sys.wrapping.wrap":           {path: "wrapping/wrap", body: `{"a":"b"}`, status: 400},
 	"sys.wrapping.unwrap":         {path: "wrapping/unwrap", body: `{"token":"s.none"}`, status: 400},
 	"sys.wrapping.rewrap":         {path: "wrapping/rewrap", body: `{"token":"s.none"}`, status: 400},

@@ -119,6 +119,10 @@ func TestOpenBaoStatus(t *testing.T) {
 	if err != nil || len(ha.Nodes) != 1 || !ha.Nodes[0].ActiveNode || ha.Nodes[0].Hostname == "" {
 		t.Errorf("HA status: %+v, %v", ha, err)
 	}
+	sum, err := c.Logical().Write("sys/tools/hash/sha2-256", map[string]any{"input": ""})
+	if err != nil || sum.Data["sum"] != "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" {
+		t.Errorf("hash: %+v, %v", sum, err)
+	}
 	for path, letters := range map[string]int{"random": 44, "random/16": 24, "random/all/16": 24} {
 		r, err := c.Logical().Write("sys/tools/"+path, nil)
 		if err != nil || len(r.Data["random_bytes"].(string)) != letters {
