@@ -39,7 +39,7 @@ type Envelope struct {
 	Renewable     bool            `json:"renewable"`
 	LeaseDuration int64           `json:"lease_duration"`
 	Data          json.RawMessage `json:"data"`
-	WrapInfo      json.RawMessage `json:"wrap_info"`
+	WrapInfo      *WrapInfo       `json:"wrap_info"`
 	Warnings      []string        `json:"warnings"`
 	Auth          *Auth           `json:"auth"`
 }

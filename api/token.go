@@ -2,8 +2,9 @@ package api
 
 import "time"
 
-// CreateToken makes a client token.
+// CreateToken makes a client token, by a role if there is one.
 type CreateToken struct {
+	Role            string            `json:"-" path:"role" audit:"plain" doc:"name of the role"`
 	Policies        []string          `json:"policies,omitempty" audit:"plain" doc:"policies of the token; default those of the caller"`
 	TTL             Seconds           `json:"ttl,omitempty" doc:"time to live"`
 	ExplicitMaxTTL  Seconds           `json:"explicit_max_ttl,omitempty" doc:"no renewal goes beyond this"`
@@ -63,6 +64,7 @@ type TokenInfo struct {
 	Period         Seconds           `json:"period,omitempty"`
 	Policies       []string          `json:"policies" audit:"plain"`
 	Renewable      bool              `json:"renewable"`
+	Role           string            `json:"role,omitempty" audit:"plain"`
 	TTL            Seconds           `json:"ttl"`
 	Type           string            `json:"type" audit:"plain"`
 }

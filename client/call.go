@@ -26,9 +26,10 @@ type request struct {
 	method  string
 	path    string // below /v1/, its segments escaped
 	query   string
-	body    any  // nil sends none
-	repeat  bool // may be sent again although the server may have done it
-	lenient bool // every status is an answer, not an error
+	body    any           // nil sends none
+	repeat  bool          // may be sent again although the server may have done it
+	lenient bool          // every status is an answer, not an error
+	wrap    time.Duration // asks for a wrapped answer that is kept so long
 }
 
 // at joins path segments; each argument is escaped, so that a name is always
@@ -61,13 +62,9 @@ func (c *Client) send(ctx context.Context, r request) (status int, body []byte, 
 		return 0, nil, err
 	}
 	for try := 0; ; try++ {
-		var wait time.Duration
-		status, wait, body, err = c.once(ctx, r, payload)
-		if try >= c.retries || !worthRepeating(r, status, body, err) || ctx.Err() != nil {
-			return status, body, err
-		}
-		if c.pause(ctx, try, wait) != nil {
-			return status, body, err
+		a := c.round(ctx, r, payload)
+		if try >= c.retries || !worthRepeating(r, a) || ctx.Err() != nil || c.pause(ctx, try, a.wait) != nil {
+			return a.status, a.body, a.err
 		}
 	}
 }
@@ -83,50 +80,67 @@ func encode(body any) ([]byte, error) {
 	return b, nil
 }
 
-// once sends r once. wait is how long the server asks to wait before the next try.
-func (c *Client) once(ctx context.Context, r request, payload []byte) (status int, wait time.Duration, body []byte, err error) {
-	u := *c.base
+// reply is what came back of one try.
+type reply struct {
+	status int
+	body   []byte
+	wait   time.Duration // how long the server asks to wait before the next try
+	err    error         // there was no answer
+}
+
+// once sends r to one server.
+func (c *Client) once(ctx context.Context, to *server, r request, payload []byte) reply {
+	req, err := c.prepare(ctx, to, r, payload)
+	if err != nil {
+		return reply{err: err}
+	}
+	resp, err := to.http.Do(req)
+	if err != nil {
+		return reply{err: err}
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return reply{err: fmt.Errorf("read the answer: %w", err)}
+	}
+	if len(body) > maxAnswer {
+		return reply{err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)}
+	}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return reply{err: fmt.Errorf("the server redirects to %s; redirects are not followed, use that server's address", resp.Header.Get("Location"))}
+	}
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	return reply{status: resp.StatusCode, body: body, wait: time.Duration(seconds) * time.Second}
+}
+
+func (c *Client) prepare(ctx context.Context, to *server, r request, payload []byte) (*http.Request, error) {
+	u := *to.base
 	u.RawPath = u.EscapedPath() + "/v1/" + r.path
+	var err error
 	if u.Path, err = url.PathUnescape(u.RawPath); err != nil {
-		return 0, 0, nil, fmt.Errorf("path %q: %w", r.path, err)
+		return nil, fmt.Errorf("path %q: %w", r.path, err)
 	}
 	u.RawQuery = r.query
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), bytes.NewReader(payload))
 	if err != nil {
-		return 0, 0, nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("X-Vault-Request", "true")
 	if c.token != "" {
 		req.Header.Set("X-Vault-Token", c.token)
 	}
+	if r.wrap > 0 {
+		req.Header.Set("X-Vault-Wrap-TTL", strconv.FormatInt(int64(r.wrap/time.Second), 10))
+	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return 0, 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return 0, 0, nil, fmt.Errorf("read the answer: %w", err)
-	}
-	if len(body) > maxAnswer {
-		return 0, 0, nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-	}
-	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		return 0, 0, nil, fmt.Errorf("the server redirects to %s; redirects are not followed, use that server's address", resp.Header.Get("Location"))
-	}
-	return resp.StatusCode, time.Duration(seconds) * time.Second, body, nil
+	return req, nil
 }
 
 // worthRepeating tells whether another try is safe and may end better.
-func worthRepeating(r request, status int, body []byte, err error) bool {
-	if err != nil {
-		return neverSent(err) || r.repeat && broken(err)
-	}
-	return r.repeat && !r.lenient && status == http.StatusServiceUnavailable && !sealed(body)
+func worthRepeating(r request, a reply) bool {
+	return worthElsewhere(r, a) && (a.err != nil || !sealed(a.body))
 }
 
 // neverSent tells whether no connection could be made.

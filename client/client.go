@@ -25,6 +25,11 @@ const DefaultMount = "transit"
 type Config struct {
 	// Address is "http://host:port", "https://host:port" or "unix:///path".
 	Address string
+	// Addresses are further addresses of the same server, or of servers that
+	// know the same keys and client tokens; each of them gets the client token.
+	// A call goes to the address that answered last and, where that does not
+	// answer, to the next. Without Address the first of them is Address.
+	Addresses []string
 	// Token is the client token.
 	Token string
 	// Mount is the path of the transit engine; default "transit".
@@ -38,7 +43,8 @@ type Config struct {
 	HTTPClient *http.Client
 	// Timeout bounds one call with its repetitions; default 60 s, negative none.
 	Timeout time.Duration
-	// Retries is how often a call may be sent again; default 2, negative never.
+	// Retries is how often a call may be sent again, with several addresses to
+	// all of them each time; default 2, negative never.
 	Retries int
 	// OnWarning is told the server's warnings; nil drops them.
 	OnWarning func(string)
@@ -46,8 +52,7 @@ type Config struct {
 
 // Client calls one server. It is safe for concurrent use.
 type Client struct {
-	base    *url.URL
-	http    *http.Client
+	servers *servers
 	token   string
 	mount   string
 	timeout time.Duration
@@ -58,12 +63,8 @@ type Client struct {
 
 // New makes a client. It does not call the server.
 func New(cfg Config) (*Client, error) {
-	base, socket, err := parseAddress(cfg.Address)
-	if err != nil {
-		return nil, err
-	}
 	c := &Client{
-		base: base, token: cfg.Token, mount: strings.Trim(cfg.Mount, "/"),
+		token: cfg.Token, mount: strings.Trim(cfg.Mount, "/"),
 		timeout: cfg.Timeout, retries: cfg.Retries, warn: cfg.OnWarning, pause: backOff,
 	}
 	if c.mount == "" {
@@ -78,22 +79,16 @@ func New(cfg Config) (*Client, error) {
 	if strings.ContainsAny(c.token, "\r\n\x00") {
 		return nil, errors.New("the client token contains a line break or a zero byte")
 	}
-	if cfg.HTTPClient != nil {
-		copied := *cfg.HTTPClient
-		c.http = &copied
-	} else {
-		transport, err := cfg.transport(socket)
-		if err != nil {
-			return nil, err
-		}
-		c.http = &http.Client{Transport: transport}
+	var err error
+	if c.servers, err = cfg.servers(); err != nil {
+		return nil, err
 	}
-	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
 
-// Address returns the server's address as it is called.
-func (c *Client) Address() string { return c.base.String() }
+// Address returns the server's address as it is called; of several, the one
+// that answered last.
+func (c *Client) Address() string { return c.servers.all[c.servers.first()].base.String() }
 
 // WithToken returns a client of the same server with another client token.
 func (c *Client) WithToken(token string) *Client {

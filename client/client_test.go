@@ -172,6 +172,14 @@ func TestRequests(t *testing.T) {
 				_, err := c.Random(x, api.Random{Bytes: 16, Format: "hex"})
 				return err
 			}},
+		{"unmount", ``, `DELETE /v1/sys/mounts/a/b `,
+			func(x context.Context, c *Client) error { return c.DisableMount(x, "/a/b/") }},
+		{"tuning", data, `GET /v1/sys/mounts/a/b/tune `,
+			func(x context.Context, c *Client) error { _, err := c.MountTuning(x, "a/b"); return err }},
+		{"tune", ``, `PUT /v1/sys/mounts/a/tune {"max_lease_ttl":"1h"}`,
+			func(x context.Context, c *Client) error {
+				return c.TuneMount(x, api.TuneMount{Path: "a", MaxLeaseTTL: "1h"})
+			}},
 		{"init", `{"keys":["00"]}`, `PUT /v1/sys/init {"secret_shares":5,"secret_threshold":3}`,
 			func(x context.Context, c *Client) error {
 				_, err := c.Init(x, api.Init{SecretShares: 5, SecretThreshold: 3})
@@ -208,6 +216,27 @@ func TestRequests(t *testing.T) {
 				_, err := c.CreateToken(x, api.CreateToken{Policies: []string{"p"}, TTL: 60})
 				return err
 			}},
+		{"create token by role", auth, `PUT /v1/auth/token/create/a%2Fb {"ttl":60}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.CreateToken(x, api.CreateToken{Role: "a/b", TTL: 60})
+				return err
+			}},
+		{"write role", ``, `PUT /v1/auth/token/roles/r {"allowed_policies":[],"orphan":true}`,
+			func(x context.Context, c *Client) error {
+				return c.WriteTokenRole(x, api.TokenRole{Name: "r", AllowedPolicies: []string{}, Orphan: &yes})
+			}},
+		{"read role", data, `GET /v1/auth/token/roles/r `,
+			func(x context.Context, c *Client) error { _, err := c.ReadTokenRole(x, "r"); return err }},
+		{"roles", `{"data":{"keys":["r"]}}`, `GET /v1/auth/token/roles?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListTokenRoles(x); return err }},
+		{"delete role", ``, `DELETE /v1/auth/token/roles/r `,
+			func(x context.Context, c *Client) error { return c.DeleteTokenRole(x, "r") }},
+		{"accessors", `{"data":{"keys":["r"]}}`, `GET /v1/auth/token/accessors?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListAccessors(x); return err }},
+		{"revoke orphan", ``, `PUT /v1/auth/token/revoke-orphan {"token":"s.x"}`,
+			func(x context.Context, c *Client) error { return c.RevokeOrphan(x, "s.x") }},
+		{"tidy", `{"data":null,"warnings":["started"]}`, `PUT /v1/auth/token/tidy {}`,
+			func(x context.Context, c *Client) error { return c.TidyTokens(x) }},
 		{"lookup self", data, `GET /v1/auth/token/lookup-self `,
 			func(x context.Context, c *Client) error { _, err := c.LookupSelf(x); return err }},
 		{"lookup", data, `PUT /v1/auth/token/lookup {"token":"s.x"}`,

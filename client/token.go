@@ -8,9 +8,17 @@ import (
 	"github.com/claviger/claviger/api"
 )
 
-// CreateToken makes a client token. It is never sent twice.
+// CreateToken makes a client token, by a role if r names one. It is never sent
+// twice.
 func (c *Client) CreateToken(ctx context.Context, r api.CreateToken) (*api.Auth, error) {
-	return c.auth(ctx, request{method: http.MethodPut, path: "auth/token/create", body: r})
+	path := "auth/token/create"
+	if r.Role != "" {
+		var err error
+		if path, err = below(path, r.Role); err != nil {
+			return nil, err
+		}
+	}
+	return c.auth(ctx, request{method: http.MethodPut, path: path, body: r})
 }
 
 // LookupSelf describes the client's own token.

@@ -80,8 +80,9 @@ func (a *app) root() *cobra.Command {
 			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
-		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand()}},
-		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.versionCommand()}},
+		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),
+			a.wrappingCommand(), a.pathHelpCommand()}},
+		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})
 		for _, c := range s.commands {

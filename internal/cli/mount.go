@@ -13,7 +13,8 @@ import (
 )
 
 func (a *app) mountCommand() *cobra.Command {
-	cmd := a.group("mount", "Manage mounts", a.mountListCommand(), a.mountEnableCommand())
+	cmd := a.group("mount", "Manage mounts", a.mountListCommand(), a.mountEnableCommand(),
+		a.mountDisableCommand(), a.mountTuneCommand())
 	cmd.Long = "A mount is a path at which an engine offers its operations."
 	cmd.Example = "  claviger mount list"
 	return cmd

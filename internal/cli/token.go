@@ -13,7 +13,8 @@ import (
 
 func (a *app) tokenCommand() *cobra.Command {
 	cmd := a.group("token", "Manage client tokens; examine a PKCS#11 module",
-		a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand(), a.doctorCommand())
+		a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand(),
+		a.tokenAccessorsCommand(), a.tokenTidyCommand(), a.tokenRoleCommand(), a.doctorCommand())
 	cmd.Long = `A client token says who calls. Commands act on the client's own token; --stdin
 takes another one from a prompt without echo or standard input.
 
@@ -26,6 +27,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	var req api.CreateToken
 	var ttl, maxTTL, period time.Duration
 	var renewable bool
+	var wrap time.Duration
 	cmd := &cobra.Command{
 		Use:     "create",
 		Short:   "Make a client token",
@@ -35,10 +37,14 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
 			req.TTL, req.ExplicitMaxTTL, req.Period = seconds(ttl), seconds(maxTTL), seconds(period)
 			req.Renewable = &renewable
+			if wrap != 0 {
+				return a.showWrapOf(c.CreateTokenWrapped(ctx, req, wrap))
+			}
 			return a.showAuthOf(c.CreateToken(ctx, req))
 		}),
 	}
 	f := cmd.Flags()
+	f.StringVar(&req.Role, "role", "", "role that says what the token may be")
 	f.StringSliceVar(&req.Policies, "policy", nil, "policy of the token; may be repeated; default those of the caller")
 	f.DurationVar(&ttl, "ttl", 0, "time to live, such as 8h")
 	f.DurationVar(&maxTTL, "explicit-max-ttl", 0, "no renewal goes beyond this")
@@ -48,6 +54,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	f.BoolVar(&req.NoParent, "orphan", false, "the token does not end with its parent; needs sudo")
 	f.BoolVar(&req.NoDefaultPolicy, "no-default-policy", false, "without the policy default")
 	f.StringVar(&req.DisplayName, "display-name", "", "name for people and the audit log")
+	f.DurationVar(&wrap, "wrap-ttl", 0, "show a wrapping token instead, which opens the new token once within this time")
 	f.StringToStringVar(&req.Meta, "metadata", nil, "name=value for the audit log; may be repeated")
 	return cmd
 }
@@ -128,7 +135,7 @@ func (a *app) tokenRenewCommand() *cobra.Command {
 
 func (a *app) tokenRevokeCommand() *cobra.Command {
 	var o other
-	var self bool
+	var self, keep bool
 	cmd := &cobra.Command{
 		Use:     "revoke",
 		Short:   "End a client token and its children",
@@ -139,12 +146,18 @@ func (a *app) tokenRevokeCommand() *cobra.Command {
 			if self == o.stdin {
 				return usagef("token revoke needs one of --self and --stdin")
 			}
+			if keep && self {
+				return usagef("token revoke --keep-children needs --stdin")
+			}
 			token, err := o.token(ctx, a)
 			if err != nil {
 				return err
 			}
 			revoke := c.RevokeSelf
-			if token != "" {
+			switch {
+			case keep:
+				revoke = func(ctx context.Context) error { return c.RevokeOrphan(ctx, token) }
+			case token != "":
 				revoke = func(ctx context.Context) error { return c.RevokeToken(ctx, token) }
 			}
 			if err := revoke(ctx); err != nil {
@@ -156,6 +169,7 @@ func (a *app) tokenRevokeCommand() *cobra.Command {
 	}
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&self, "self", false, "the token of this call")
+	cmd.Flags().BoolVar(&keep, "keep-children", false, "leave the tokens that were made with it as orphans; needs sudo")
 	return cmd
 }
 

@@ -12,7 +12,7 @@ import (
 // the server is sealed have no audit record, because the audit key is sealed
 // too; all that change something are written to the server's log.
 func (c *Custody) Operations() []*op.Operation {
-	return []*op.Operation{
+	return append(c.statusOperations(),
 		op.Define(open("sys.init-status", "init", op.Read, "Tells whether the server was initialised."), c.opInitStatus),
 		op.Define(open("sys.init", "init", op.Write, "Initialises the server, once: makes or adopts the HSM token, shares the unseal secret, returns the shares and the root token."), c.opInit),
 		op.Define(open("sys.seal-status", "seal-status", op.Read, "Describes the seal: whether it is open, and how many shares are there."), c.opSealStatus),
@@ -23,7 +23,7 @@ func (c *Custody) Operations() []*op.Operation {
 			Help: "Seals the server: forgets the PIN and logs out of the HSM token."}, c.opSeal),
 		op.Define(op.Meta{Name: "sys.hsm", Mount: "sys", Path: "hsm", Verb: op.Read,
 			Help: "Describes the HSM token and which key types it holds."}, c.opHSM),
-	}
+	)
 }
 
 // open describes an operation that everybody may call at any time.

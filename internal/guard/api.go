@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/op"
 )
 
@@ -11,10 +12,15 @@ type Request struct {
 	Verb op.Verb
 	// Path is the path without the front's prefix: "transit/encrypt/app".
 	Path string
+	// Help asks for an explanation of the path instead of a call. The verb is Read.
+	Help bool
 	// Token is the client token, "" if none was sent.
 	Token string
 	// Remote is the caller's network address, for the audit record.
 	Remote string
+	// WrapTTL, if positive, asks for the answer to be kept for that long and a
+	// token for it to be returned instead.
+	WrapTTL api.Seconds
 	// Decode fills the operation's request, a pointer to a struct, from the
 	// front's wire format and returns the names of fields that it has no place
 	// for. The guard calls it once, after it knows that the caller may use the
@@ -26,7 +32,8 @@ type Request struct {
 type Answer struct {
 	RequestID string
 	Op        *op.Meta
-	// Data is nil or a pointer to the operation's response struct.
+	// Data is nil or a pointer to the operation's response struct, or an
+	// *api.WrapInfo if that is wrapped.
 	Data     any
 	Warnings []string
 }

@@ -13,6 +13,10 @@
 //     that holds a rule which the guard does not enforce is not accepted at all.
 //   - A revoked, expired or used-up client token opens nothing from the moment its
 //     revocation is acknowledged, nor do its descendants.
+//   - A wrapped answer is a sealed record that opens once, within its time, for who
+//     holds its wrapping token; the audit log does not show what it is.
+//   - A mount that is being removed answers no more, and no call of it is under way
+//     when its engine's records are deleted.
 //   - A panic in a service costs that call only.
 //
 // The guard trusts the wiring (it registers the operations and hands over the

@@ -14,7 +14,8 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// Options are what a guard needs. All are required but Logger, Observe and Now.
+// Options are what a guard needs. All are required but Logger,
+// Observe, Unmount and Now.
 type Options struct {
 	Store *store.Sealed
 	// Recorder returns the open audit log, nil while there is none.
@@ -25,6 +26,10 @@ type Options struct {
 	// Observe is told of every call: the operation's name, "" if the path led to
 	// none; the kind of its error unless ok; how long it took.
 	Observe func(operation string, kind fault.Kind, ok bool, d time.Duration)
+	// Unmount deletes everything that an engine of a kind keeps for a mount, by
+	// the mount's path with its slash. No call of the mount is under way, and
+	// none comes. If it fails it is called again with the next try to unmount.
+	Unmount func(ctx context.Context, kind, path string) error
 	Now     func() time.Time
 }
 
@@ -35,7 +40,10 @@ type Guard struct {
 	state    func() (initialized, sealed bool)
 	log      *slog.Logger
 	observe  func(string, fault.Kind, bool, time.Duration)
+	unmount  func(ctx context.Context, kind, path string) error
 	now      func() time.Time
+
+	tidying atomic.Bool // tidyTokens is at work
 
 	table  *table
 	fixed  mountTable // what is routed while nothing is loaded
@@ -48,6 +56,7 @@ type loaded struct {
 	tokens   *tokens
 	policies *policies
 	mounts   *mounts
+	wraps    *wraps
 }
 
 var _ Door = (*Guard)(nil)
@@ -57,13 +66,16 @@ func New(o Options) (*Guard, error) {
 	if o.Store == nil || o.Recorder == nil || o.State == nil {
 		return nil, errors.New("a guard needs a store, a recorder and the seal's state")
 	}
-	g := &Guard{store: o.Store, recorder: o.Recorder, state: o.State, log: o.Logger, observe: o.Observe, now: o.Now,
+	g := &Guard{store: o.Store, recorder: o.Recorder, state: o.State, log: o.Logger, observe: o.Observe, unmount: o.Unmount, now: o.Now,
 		table: newTable(), fixed: builtin()}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.observe == nil {
 		g.observe = func(string, fault.Kind, bool, time.Duration) {}
+	}
+	if g.unmount == nil {
+		g.unmount = func(context.Context, string, string) error { return nil }
 	}
 	if g.now == nil {
 		g.now = time.Now
@@ -120,7 +132,8 @@ func (g *Guard) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.loaded.Store(&loaded{newTokens(g.store, g.now, s.Salt), p, m})
+	t := newTokens(g.store, g.now, s.Salt)
+	g.loaded.Store(&loaded{t, p, m, &wraps{store: g.store, tokens: t}})
 	return nil
 }
 
@@ -151,22 +164,26 @@ func (g *Guard) current(ctx context.Context) (*loaded, error) {
 	return g.loaded.Load(), nil
 }
 
-// Tidy removes the client tokens that expired unused since. The wiring calls it
+// Tidy removes the client tokens and wrapped answers that expired unused since. The wiring calls it
 // now and then; expired tokens are refused without it as well.
 func (g *Guard) Tidy(ctx context.Context) (removed int, err error) {
 	l := g.loaded.Load()
 	if l == nil {
 		return 0, nil
 	}
+	if err := l.wraps.tidy(ctx, g.now()); err != nil {
+		return 0, err
+	}
 	return l.tokens.tidy(ctx)
 }
 
-// Operations returns the guard's own operations: client tokens, policies, mounts,
-// capabilities.
+// Operations returns the guard's own operations: client tokens, their roles, policies,
+// mounts, capabilities, wrapped answers.
 func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
-		g.tokenOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
+		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
+		g.mountTuneOperations(), g.wrapOperations(),
 	} {
 		all = append(all, ops...)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -33,6 +34,8 @@ type call struct {
 	op       op.Call
 	lastUse  bool
 	event    Event
+	inMount  *sync.RWMutex // held for reading while the call is under way
+	wrapping string        // text of the wrapping token that the call opens
 }
 
 // Handle finds the operation, checks the caller, records the intent, performs,
@@ -43,10 +46,14 @@ type call struct {
 // happens before the intent is recorded is a refusal: nothing was done.
 func (g *Guard) Handle(ctx context.Context, req *Request) (answer *Answer, err error) {
 	c := &call{guard: g, req: req, path: canonical(req.Path), op: op.Call{Time: g.now()}}
+	if req.Help {
+		c.path = kindSys + "/" + HelpPath + "/" + c.path
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			answer, err = nil, c.panicked(r)
 		}
+		c.leave()
 		if c.lastUse {
 			c.revokeUsed(ctx)
 		}
@@ -74,6 +81,9 @@ func (c *call) handle(ctx context.Context) (*Answer, error) {
 		}
 	}
 	data, err := c.invoke(ctx, o, request)
+	if err == nil && c.req.WrapTTL > 0 {
+		data, err = c.wrap(ctx, o, data)
+	}
 	if err = c.report(err); o.Audit == op.AuditFull || o.Audit == op.AuditIntent && err != nil {
 		if rerr := c.record(EventResponse, data, err); rerr != nil {
 			c.guard.log.Error("operation performed, but its outcome could not be recorded",
@@ -105,7 +115,7 @@ func (c *call) route(ctx context.Context) error {
 		}
 	}
 	mount, below := table.locate(c.path)
-	if mount != nil {
+	if mount != nil && c.enter(mount) {
 		c.op.Mount = mount.Path
 		c.guard.table.find(mount.Kind, below, c.req.Verb, &c.match)
 	}
@@ -124,18 +134,28 @@ func (c *call) route(ctx context.Context) error {
 // It returns what of the request is known even if it refuses.
 func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err error) {
 	o = c.match.op
+	if opensWrapped(o) {
+		request, err = c.admitWrapping(ctx, o)
+		return o, request, err
+	}
 	allowed := ^capDeny
 	if o == nil || !o.Public {
 		if err := c.identify(ctx); err != nil {
 			return o, nil, err
 		}
 		allowed = c.loaded.policies.of(c.entry).allowed(policyPath(c.path, c.req.Verb))
+		if o != nil && o.AnyToken && allowed&capDeny == 0 {
+			allowed = ^capDeny
+		}
 	}
 	if allowed&needed(c.req.Verb, o == nil || o.HasExists()) == 0 || o != nil && o.Sudo && allowed&capSudo == 0 {
 		return o, nil, errDenied
 	}
 	if o == nil {
 		return nil, nil, c.nowhere()
+	}
+	if err := c.mayWrap(o); err != nil {
+		return o, nil, err
 	}
 	c.op.MayCreate, c.op.MayUpdate = allowed&capCreate != 0, allowed&capUpdate != 0
 	request = o.NewRequest()
@@ -225,7 +245,7 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken {
+	if o.Mount == kindToken || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
 	}
 	return o.Invoke(ctx, &c.op, request)

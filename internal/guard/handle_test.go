@@ -246,7 +246,7 @@ func TestNothingIsDoneUnrecorded(t *testing.T) {
 	s.rec.setFail(EventRequest)
 	mounted, policies, tokens := s.mem.count(tableMounts), s.mem.count(tablePolicies), s.mem.count(tableTokens)
 	for _, o := range s.Table() {
-		if o.Audit == op.AuditNone {
+		if o.Audit == op.AuditNone || opensWrapped(o) || o.Name == nameWrap { // of wrapping: TestWrapAudit
 			continue
 		}
 		path := strings.NewReplacer("{name}", "n", "{path...}", "p/q").Replace(o.Path)

@@ -13,7 +13,7 @@ import (
 
 func (g *Guard) mountOperations() []*op.Operation {
 	list := op.Meta{Name: "sys.mount.list", Mount: kindSys, Path: "mounts", Verb: op.Read, TopLevel: true, Help: "List the mounts."}
-	read := op.Meta{Name: "sys.mount.read", Mount: kindSys, Path: "mounts/{path...}", Verb: op.Read, Help: "Describe a mount."}
+	read := op.Meta{Name: "sys.mount.read", Mount: kindSys, Path: "mounts/{path...}", Verb: op.Read, TopLevel: true, Help: "Describe a mount."}
 	create := op.Meta{Name: "sys.mount.create", Mount: kindSys, Path: "mounts/{path...}", Verb: op.Write, Help: "Mount an engine."}
 	auth := op.Meta{Name: "sys.auth.list", Mount: kindSys, Path: "auth", Verb: op.Read, TopLevel: true, Help: "List the ways to log in."}
 	holder := op.Meta{Name: "sys.mount.holder", Mount: kindSys, Path: "internal/ui/mounts/{path...}", Verb: op.Read,

@@ -31,11 +31,23 @@ type mountRecord struct {
 	Accessor    string `json:"accessor"`
 	UUID        string `json:"uuid"`
 	Created     int64  `json:"created"` // Unix seconds
+	// DefaultTTL and MaxTTL are tuned, in seconds; 0 leaves them to the server.
+	DefaultTTL int64 `json:"default_ttl,omitempty"`
+	MaxTTL     int64 `json:"max_ttl,omitempty"`
+	// Removing: it is being unmounted and answers no more, but not everything
+	// of it is deleted yet.
+	Removing bool `json:"removing,omitempty"`
+
+	version int64 // of the record
+	// calls is held by the calls under way, and for ever by whoever unmounts;
+	// nil for what can't be unmounted. Later versions of the mount share it.
+	calls *sync.RWMutex
 }
 
 func newMount(path, kind, description string, now time.Time) *mountRecord {
 	return &mountRecord{Path: path, Kind: kind, Description: description,
-		Accessor: kind + "_" + strings.ToLower(newText(""))[:8], UUID: uuid.NewString(), Created: now.Unix()}
+		Accessor: kind + "_" + strings.ToLower(newText(""))[:8], UUID: uuid.NewString(), Created: now.Unix(),
+		version: 1, calls: new(sync.RWMutex)}
 }
 
 // wire is the mount as answers show it.
@@ -48,7 +60,19 @@ func (m *mountRecord) wire() api.Mount {
 		kind = "token"
 	}
 	return api.Mount{Type: kind, Description: m.Description, Accessor: m.Accessor, UUID: m.UUID,
-		Config: api.MountConfig{DefaultLeaseTTL: defaultTTL, MaxLeaseTTL: maxTTL}, Options: map[string]string{}}
+		Config: m.config(), Options: map[string]string{}}
+}
+
+// config is the tuning that counts.
+func (m *mountRecord) config() api.MountConfig {
+	c := api.MountConfig{DefaultLeaseTTL: api.Seconds(m.DefaultTTL), MaxLeaseTTL: api.Seconds(m.MaxTTL)}
+	if m.MaxTTL == 0 {
+		c.MaxLeaseTTL = max(maxTTL, c.DefaultLeaseTTL)
+	}
+	if m.DefaultTTL == 0 {
+		c.DefaultLeaseTTL = min(defaultTTL, c.MaxLeaseTTL)
+	}
+	return c
 }
 
 // builtin are the mounts that are always there, even while sealed.
@@ -63,9 +87,10 @@ func builtin() mountTable {
 
 // mounts keeps the mounts: records in the store, and all of them in memory.
 type mounts struct {
-	store *store.Sealed
-	write sync.Mutex // held by changes
-	table atomic.Pointer[mountTable]
+	store    *store.Sealed
+	removing sync.Mutex // held while a mount is removed, taken before write
+	write    sync.Mutex // held by changes
+	table    atomic.Pointer[mountTable]
 }
 
 func loadMounts(ctx context.Context, s *store.Sealed) (*mounts, error) {
@@ -75,7 +100,7 @@ func loadMounts(ctx context.Context, s *store.Sealed) (*mounts, error) {
 		return nil, fmt.Errorf("reading the mounts: %w", err)
 	}
 	for _, item := range items {
-		m := &mountRecord{Path: item.Key}
+		m := &mountRecord{Path: item.Key, version: item.Version, calls: new(sync.RWMutex)}
 		if err := item.Decode(m); err != nil {
 			return nil, fmt.Errorf("reading the mount %q: %w", item.Key, err)
 		}

@@ -44,6 +44,17 @@ path "sys/capabilities-self" {
   capabilities = ["update"]
 }
 
+# Keep data under a wrapping token, and open those of others.
+path "sys/wrapping/wrap" {
+  capabilities = ["update"]
+}
+path "sys/wrapping/unwrap" {
+  capabilities = ["update"]
+}
+path "sys/wrapping/lookup" {
+  capabilities = ["update"]
+}
+
 # Ask which mount holds a path. Answers only where it may do something.
 path "sys/internal/ui/mounts/*" {
   capabilities = ["read"]

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/claviger/claviger/internal/store"
 )
@@ -39,6 +41,70 @@ func (t *tokens) revoke(ctx context.Context, id string) error {
 	return nil
 }
 
+// revokeAlone deletes a token and makes its children orphans, in one transaction
+// if they are no more than revokeBatch; else children go first, so that what was
+// interrupted can be repeated. A token that does not exist is revoked already.
+func (t *tokens) revokeAlone(ctx context.Context, id string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.salt == nil {
+		return store.ErrSealed
+	}
+	prefix := id + "/"
+	for {
+		links, err := t.store.List(ctx, tableChildren, prefix, "", revokeBatch)
+		if err != nil {
+			return fmt.Errorf("looking for a client token's children: %w", err)
+		}
+		var changes []store.Change
+		orphans := map[string]*tokenState{}
+		for _, link := range links {
+			child, s := strings.TrimPrefix(link.Key, prefix), &tokenState{}
+			if s.version, err = t.store.Get(ctx, tableTokens, child, &s.tokenRecord); err != nil {
+				return fmt.Errorf("reading a client token's child: %w", err)
+			}
+			s.Parent, s.Depth = "", 0
+			put, err := t.store.Put(tableTokens, child, s.version, &s.tokenRecord)
+			if err != nil {
+				return err
+			}
+			s.version++
+			orphans[child] = s
+			changes = append(changes, put, t.store.Remove(tableChildren, link.Key, link.Version))
+		}
+		last := len(links) < revokeBatch
+		if last {
+			own, err := t.removal(ctx, id)
+			if err != nil {
+				return err
+			}
+			changes = append(changes, own...)
+		}
+		if len(changes) > 0 {
+			if err := t.store.Apply(ctx, changes...); err != nil {
+				return fmt.Errorf("revoking a client token: %w", err)
+			}
+		}
+		t.release(orphans)
+		if last {
+			t.forget([]string{id})
+			return nil
+		}
+	}
+}
+
+// release takes new orphans in memory from their parent.
+func (t *tokens) release(orphans map[string]*tokenState) {
+	t.cacheMu.Lock()
+	defer t.cacheMu.Unlock()
+	for id, s := range orphans {
+		if e := t.byID[id]; e != nil {
+			e.parent.Store(nil)
+			e.state.Store(s)
+		}
+	}
+}
+
 // tree returns a token and its descendants, parents before children.
 func (t *tokens) tree(ctx context.Context, id string) ([]string, error) {
 	ids := []string{id}
@@ -60,20 +126,11 @@ func (t *tokens) tree(ctx context.Context, id string) ([]string, error) {
 func (t *tokens) remove(ctx context.Context, ids []string) error {
 	var changes []store.Change
 	for _, id := range ids {
-		var r tokenRecord
-		version, err := t.store.Get(ctx, tableTokens, id, &r)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
+		own, err := t.removal(ctx, id)
 		if err != nil {
 			return err
 		}
-		changes = append(changes,
-			t.store.Remove(tableTokens, id, version),
-			t.store.Remove(tableAccessors, hashed(t.salt, r.Accessor), 1))
-		if r.Parent != "" {
-			changes = append(changes, t.store.Remove(tableChildren, r.Parent+"/"+id, 1))
-		}
+		changes = append(changes, own...)
 	}
 	if len(changes) > 0 {
 		if err := t.store.Apply(ctx, changes...); err != nil {
@@ -82,6 +139,26 @@ func (t *tokens) remove(ctx context.Context, ids []string) error {
 	}
 	t.forget(ids)
 	return nil
+}
+
+// removal returns the changes that delete a token, none if it does not exist.
+func (t *tokens) removal(ctx context.Context, id string) ([]store.Change, error) {
+	var r tokenRecord
+	version, err := t.store.Get(ctx, tableTokens, id, &r)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	changes := []store.Change{
+		t.store.Remove(tableTokens, id, version),
+		t.store.Remove(tableAccessors, hashed(t.salt, r.Accessor), 1),
+	}
+	if r.Parent != "" {
+		changes = append(changes, t.store.Remove(tableChildren, r.Parent+"/"+id, 1))
+	}
+	return changes, nil
 }
 
 // forget drops tokens from memory; calls that hold one see that it is gone. The
@@ -124,5 +201,31 @@ func (t *tokens) tidy(ctx context.Context) (removed int, err error) {
 			return removed, nil
 		}
 		after = page[len(page)-1].Key
+	}
+}
+
+// accessors returns the accessors of all tokens that are neither expired nor used
+// up, sorted.
+func (t *tokens) accessors(ctx context.Context, now time.Time) ([]string, error) {
+	all, after := []string{}, ""
+	for {
+		page, err := t.store.List(ctx, tableTokens, "", after, tidyPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range page {
+			after = item.Key
+			var r tokenRecord
+			if err := item.Decode(&r); err != nil {
+				return nil, fmt.Errorf("client token record: %w", err)
+			}
+			if !r.over(now) {
+				all = append(all, r.Accessor)
+			}
+		}
+		if len(page) < tidyPage {
+			slices.Sort(all)
+			return all, nil
+		}
 	}
 }

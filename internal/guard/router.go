@@ -28,6 +28,7 @@ type node struct {
 	literals map[string]*node
 	param    *node
 	rest     *leaf
+	tails    map[string]*leaf // by the literal that follows the rest
 	leaf     leaf
 }
 
@@ -77,12 +78,15 @@ func (t *table) place(o *op.Operation) (*leaf, error) {
 		t.trees[o.Mount] = n
 	}
 	params := 0
-	for _, s := range o.Segments {
+	var end *leaf
+	for i, s := range o.Segments {
+		if end != nil {
+			break // what follows the rest is in its leaf's place already
+		}
 		switch {
 		case s.Rest:
-			if params++; n.rest == nil {
-				n.rest = &leaf{}
-			}
+			params++
+			end = n.restLeaf(o.Segments[i+1:])
 		case s.Param != "":
 			if params++; n.param == nil {
 				n.param = &node{}
@@ -103,10 +107,29 @@ func (t *table) place(o *op.Operation) (*leaf, error) {
 	if params > maxParams {
 		return nil, fmt.Errorf("the path %q has more than %d parameters", o.Path, maxParams)
 	}
-	if o.Segments[len(o.Segments)-1].Rest {
-		return n.rest, nil
+	if end != nil {
+		return end, nil
 	}
 	return &n.leaf, nil
+}
+
+// restLeaf finds or makes the leaf of a pattern that takes the rest here, and
+// after it the literal in tail, if there is one.
+func (n *node) restLeaf(tail []op.Segment) *leaf {
+	if len(tail) == 0 {
+		if n.rest == nil {
+			n.rest = &leaf{}
+		}
+		return n.rest
+	}
+	if n.tails == nil {
+		n.tails = map[string]*leaf{}
+	}
+	literal := tail[0].Literal
+	if n.tails[literal] == nil {
+		n.tails[literal] = &leaf{}
+	}
+	return n.tails[literal]
 }
 
 func compareOperations(a, b *op.Operation) int {
@@ -156,11 +179,20 @@ func (n *node) find(path string, verb op.Verb, m *match) bool {
 		}
 		m.n--
 	}
-	if n.rest != nil && m.n < maxParams && wholeSegments(path) {
-		if n.rest.take(verb, m) {
-			m.push(path)
+	return (n.rest != nil || n.tails != nil) && m.n < maxParams && wholeSegments(path) && n.findRest(path, verb, m)
+}
+
+// findRest takes the whole path. What a literal follows is preferred.
+func (n *node) findRest(path string, verb op.Verb, m *match) bool {
+	if i := strings.LastIndexByte(path, '/'); i > 0 {
+		if l := n.tails[path[i+1:]]; l != nil && l.take(verb, m) {
+			m.push(path[:i])
 			return true
 		}
+	}
+	if n.rest != nil && n.rest.take(verb, m) {
+		m.push(path)
+		return true
 	}
 	return false
 }

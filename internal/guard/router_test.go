@@ -40,6 +40,7 @@ func testTable(t testing.TB) *table {
 		route("export", "export/{b}/{a}", op.Read),
 		route("export-version", "export/{b}/{a}/{c}", op.Read),
 		route("mount", "mounts/{a...}", op.Write),
+		route("tune", "mounts/{a...}/tune", op.Write),
 		route("mounts", "mounts", op.Read),
 		route("six", "six/{a}/{b}/{c}/{d}/{e}/{f}", op.Read),
 	} {
@@ -77,6 +78,12 @@ func TestRoutes(t *testing.T) {
 		{op.Read, "export/public/n/2", "export-version", true, []string{"public", "n", "2"}},
 		{op.Write, "mounts/a", "mount", true, []string{"a"}},
 		{op.Write, "mounts/a/b/c", "mount", true, []string{"a/b/c"}},
+		{op.Write, "mounts/a/tune", "tune", true, []string{"a"}},
+		{op.Write, "mounts/a/b/tune", "tune", true, []string{"a/b"}},
+		{op.Write, "mounts/tune", "mount", true, []string{"tune"}},
+		{op.Write, "mounts/tune/a", "mount", true, []string{"tune/a"}},
+		{op.Write, "mounts/a//tune", "", false, nil},
+		{op.Write, "mounts//tune", "", false, nil},
 		{op.Read, "mounts/a/b", "", true, nil},
 		{op.Write, "mounts/a//b", "", false, nil},
 		{op.Write, "mounts//a", "", false, nil},
@@ -140,7 +147,7 @@ func TestRegisterRefuses(t *testing.T) {
 func TestTableIsSorted(t *testing.T) {
 	t.Parallel()
 	tb := testTable(t)
-	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 14 {
+	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 15 {
 		t.Errorf("%d operations, sorted %v", len(tb.ops), slices.IsSortedFunc(tb.ops, compareOperations))
 	}
 }

@@ -23,19 +23,20 @@ const (
 )
 
 func (g *Guard) createToken(ctx context.Context, _ *op.Call, req *api.CreateToken) (*api.Auth, error) {
-	return g.newToken(ctx, req, req.NoParent)
+	return g.newToken(ctx, req, req.NoParent, nil)
 }
 
 func (g *Guard) createOrphan(ctx context.Context, _ *op.Call, req *api.CreateToken) (*api.Auth, error) {
-	return g.newToken(ctx, req, true)
+	return g.newToken(ctx, req, true, nil)
 }
 
-func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool) (*api.Auth, error) {
+// newToken makes a token, as a role says unless that is nil.
+func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool, role *roleRecord) (*api.Auth, error) {
 	c, err := caller(ctx)
 	if err != nil {
 		return nil, err
 	}
-	maker := tokenMaker{call: c, req: req, parent: &c.entry.state.Load().tokenRecord, orphan: orphan,
+	maker := tokenMaker{call: c, req: req, parent: &c.entry.state.Load().tokenRecord, orphan: orphan, role: role,
 		sudo: c.loaded.policies.of(c.entry).allowed(c.path)&capSudo != 0}
 	r, err := maker.record()
 	if err != nil {
@@ -66,7 +67,8 @@ type tokenMaker struct {
 	req    *api.CreateToken
 	parent *tokenRecord
 	orphan bool
-	sudo   bool // the caller has sudo on the path, or is root
+	role   *roleRecord // nil without
+	sudo   bool        // the caller has sudo on the path, or is root
 }
 
 func (m *tokenMaker) record() (*tokenRecord, error) {
@@ -77,6 +79,9 @@ func (m *tokenMaker) record() (*tokenRecord, error) {
 		Accessor: newText(""), DisplayName: displayName(m.req.DisplayName), Path: m.path, Meta: maps.Clone(m.req.Meta),
 		Created: m.op.Time.Unix(), Period: int64(m.req.Period), ExplicitMaxTTL: int64(m.req.ExplicitMaxTTL),
 		Limited: m.req.NumUses > 0, UsesLeft: m.req.NumUses,
+	}
+	if m.role != nil {
+		m.role.apply(m, r)
 	}
 	var err error
 	if r.Policies, err = m.policies(); err != nil {
@@ -92,11 +97,11 @@ func (m *tokenMaker) check() error {
 	switch {
 	case m.parent.Limited:
 		return invalid("restricted use token cannot generate child tokens")
-	case q.Type != "" && q.Type != "service":
+	case q.Type != "" && q.Type != typeService:
 		return invalid("token type %.40q is not supported: leave it out or use \"service\"", q.Type)
 	case q.NumUses < 0:
 		return invalid("number of uses cannot be negative")
-	case m.orphan && !m.sudo:
+	case m.orphan && !m.sudo && m.role == nil:
 		return invalid("root or sudo privileges required to create orphan token")
 	case !m.orphan && m.parent.Depth >= maxTokenDepth:
 		return invalid("the token would be more than %d generations below an orphan token", maxTokenDepth)
@@ -138,22 +143,28 @@ func checkChosenText(id string) error {
 }
 
 // policies returns the new token's policies: never more than its parent's,
-// unless the caller has sudo; root only from root.
+// unless the caller has sudo or a role rules them; root only from root.
 func (m *tokenMaker) policies() ([]string, error) {
-	wanted := m.req.Policies
-	if len(wanted) == 0 {
-		wanted = m.parent.Policies
-	}
-	if len(wanted) > maxTokenPolicies {
+	if len(m.req.Policies) > maxTokenPolicies {
 		return nil, fault.New(fault.Invalid, "a token has at most %d policies", maxTokenPolicies)
 	}
 	var names []string
-	for _, w := range wanted {
+	for _, w := range m.req.Policies {
 		name, err := policyName(w)
 		if err != nil {
 			return nil, err
 		}
 		names = append(names, name)
+	}
+	ruled := m.role != nil && m.role.rulesPolicies()
+	switch {
+	case ruled:
+		var err error
+		if names, err = m.rolePolicies(names); err != nil {
+			return nil, err
+		}
+	case len(names) == 0:
+		names = slices.Clone(m.parent.Policies)
 	}
 	root := m.parent.isRoot()
 	if slices.Contains(names, policyRoot) {
@@ -161,6 +172,9 @@ func (m *tokenMaker) policies() ([]string, error) {
 			return nil, fault.New(fault.Invalid, "root tokens may not be created without parent token being root")
 		}
 		return []string{policyRoot}, nil
+	}
+	if ruled {
+		return names, nil
 	}
 	if !root && !m.sudo {
 		for _, name := range names {
@@ -175,11 +189,12 @@ func (m *tokenMaker) policies() ([]string, error) {
 // withDefault adds the policy default, unless it is not wanted, or the parent
 // lacks it and may not give more than it has.
 func (m *tokenMaker) withDefault(names []string) []string {
-	if len(m.req.Policies) == 0 && m.req.NoDefaultPolicy {
+	unwanted := m.req.NoDefaultPolicy || m.role != nil && m.role.NoDefaultPolicy
+	if len(m.req.Policies) == 0 && unwanted {
 		names = slices.DeleteFunc(names, func(n string) bool { return n == policyDefault })
 	}
 	lacking := !m.sudo && !slices.Contains(m.parent.Policies, policyDefault)
-	if !m.req.NoDefaultPolicy && !lacking {
+	if !unwanted && !lacking {
 		names = append(names, policyDefault)
 	}
 	slices.Sort(names)
@@ -220,7 +235,7 @@ func (m *tokenMaker) times(r *tokenRecord) error {
 	}
 	r.TTL = int64(ttl)
 	r.Expires = now.Unix() + int64(ttl)
-	r.Renewable = m.req.Renewable == nil || *m.req.Renewable
+	r.Renewable = (m.req.Renewable == nil || *m.req.Renewable) && (m.role == nil || !m.role.NotRenewable)
 	return nil
 }
 

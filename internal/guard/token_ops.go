@@ -17,6 +17,9 @@ func (g *Guard) tokenOperations() []*op.Operation {
 	}
 	orphan := meta("create-orphan", op.Write, "Make a client token that does not end with the caller's.")
 	orphan.Sudo = true
+	revokeOrphan := meta("revoke-orphan", op.Write, "End a client token and leave those made with it as orphans.")
+	accessors := meta("accessors", op.List, "List the accessors of all client tokens.")
+	revokeOrphan.Sudo, accessors.Sudo = true, true
 	readSelf := meta("lookup-self", op.Read, "Describe the caller's client token.")
 	return []*op.Operation{
 		op.Define(meta("create", op.Write, "Make a client token below the caller's."), g.createToken),
@@ -29,6 +32,9 @@ func (g *Guard) tokenOperations() []*op.Operation {
 		op.Define(meta("revoke", op.Write, "End a client token and all that were made with it."), g.revokeToken),
 		op.Define(meta("revoke-self", op.Write, "End the caller's client token and all that were made with it."), g.revokeSelf),
 		op.Define(meta("revoke-accessor", op.Write, "End the client token of an accessor and all that were made with it."), g.revokeAccessor),
+		op.Define(revokeOrphan, g.revokeOrphan),
+		op.Define(accessors, g.listAccessors),
+		op.Define(meta("tidy", op.Write, "Remove the client tokens that expired, in the background."), g.tidyTokens),
 	}
 }
 
@@ -111,7 +117,8 @@ func describe(e *entry, text string, now time.Time) *api.TokenInfo {
 		ID: text, Accessor: r.Accessor, CreationTime: r.Created, CreationTTL: api.Seconds(r.TTL),
 		DisplayName: r.DisplayName, ExplicitMaxTTL: api.Seconds(r.ExplicitMaxTTL), Meta: r.Meta,
 		NumUses: r.UsesLeft, Orphan: r.Parent == "", Path: r.Path, Period: api.Seconds(r.Period),
-		Policies: r.Policies, Renewable: r.Renewable, TTL: api.Seconds(r.left(now)), Type: "service",
+		Policies: r.Policies, Renewable: r.Renewable, TTL: api.Seconds(r.left(now)), Type: typeService,
+		Role: r.Role,
 	}
 	if r.Expires != 0 {
 		expires, issued := time.Unix(r.Expires, 0).UTC(), time.Unix(r.Created, 0).UTC()
@@ -124,7 +131,7 @@ func describe(e *entry, text string, now time.Time) *api.TokenInfo {
 func auth(r *tokenRecord, text string, now time.Time) *api.Auth {
 	return &api.Auth{
 		ClientToken: text, Accessor: r.Accessor, Policies: r.Policies, TokenPolicies: r.Policies, Metadata: r.Meta,
-		LeaseDuration: api.Seconds(r.left(now)), Renewable: r.Renewable, TokenType: "service",
+		LeaseDuration: api.Seconds(r.left(now)), Renewable: r.Renewable, TokenType: typeService,
 		Orphan: r.Parent == "", NumUses: r.UsesLeft,
 	}
 }

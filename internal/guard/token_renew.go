@@ -41,9 +41,16 @@ func (c *call) renew(ctx context.Context, e *entry, text string, increment api.S
 	if increment < 0 || increment > maxDuration {
 		return nil, fault.New(fault.Invalid, "increment: 0 to %d seconds", maxDuration)
 	}
+	period, err := c.guard.rolePeriod(ctx, &e.state.Load().tokenRecord)
+	if err != nil {
+		return nil, err
+	}
 	now := c.op.Time
 	var renewed tokenRecord
-	err := c.loaded.tokens.update(ctx, e, func(r *tokenRecord) error {
+	err = c.loaded.tokens.update(ctx, e, func(r *tokenRecord) error {
+		if period != 0 {
+			r.Period = period
+		}
 		if err := c.extend(r, now, int64(increment)); err != nil {
 			return err
 		}

@@ -60,6 +60,7 @@ type tokenRecord struct {
 	Renewable      bool              `json:"renewable,omitempty"`
 	Limited        bool              `json:"limited,omitempty"` // by UsesLeft
 	UsesLeft       int               `json:"uses_left,omitempty"`
+	Role           string            `json:"role,omitempty"` // that it was made by
 }
 
 func (r *tokenRecord) isRoot() bool {
@@ -69,6 +70,11 @@ func (r *tokenRecord) isRoot() bool {
 		}
 	}
 	return false
+}
+
+// over tells whether the token itself is expired or used up.
+func (r *tokenRecord) over(now time.Time) bool {
+	return r.Limited && r.UsesLeft <= 0 || r.Expires != 0 && r.Expires <= now.Unix()
 }
 
 // left is the time that a token has, 0 if it has no end.
@@ -82,7 +88,7 @@ func (r *tokenRecord) left(now time.Time) int64 {
 // entry is a client token in memory. Its record is replaced, never changed.
 type entry struct {
 	id     string
-	parent *entry
+	parent atomic.Pointer[entry] // nil for an orphan
 	state  atomic.Pointer[tokenState]
 	gone   atomic.Bool
 	acl    atomic.Pointer[acl]
@@ -97,9 +103,9 @@ type tokenState struct {
 // used up, or nil.
 func (e *entry) ended(now time.Time) *entry {
 	var oldest *entry
-	for ; e != nil; e = e.parent {
+	for ; e != nil; e = e.parent.Load() {
 		s := e.state.Load()
-		if e.gone.Load() || s.Limited && s.UsesLeft <= 0 || s.Expires != 0 && s.Expires <= now.Unix() {
+		if e.gone.Load() || s.over(now) {
 			oldest = e
 		}
 	}
@@ -229,9 +235,11 @@ func (t *tokens) loadAbove(ctx context.Context, id string, depth int) (*entry, e
 	e = &entry{id: id}
 	e.state.Store(s)
 	if s.Parent != "" {
-		if e.parent, err = t.loadAbove(ctx, s.Parent, s.Depth); err != nil {
+		parent, err := t.loadAbove(ctx, s.Parent, s.Depth)
+		if err != nil {
 			return nil, fmt.Errorf("parent of a client token: %w", err)
 		}
+		e.parent.Store(parent)
 	}
 	t.cacheMu.Lock()
 	defer t.cacheMu.Unlock()
@@ -245,8 +253,8 @@ func (t *tokens) adopt(e *entry) *entry {
 	if cached := t.byID[e.id]; cached != nil {
 		return cached
 	}
-	if e.parent != nil {
-		e.parent = t.adopt(e.parent)
+	if parent := e.parent.Load(); parent != nil {
+		e.parent.Store(t.adopt(parent))
 	}
 	t.byID[e.id] = e
 	return e

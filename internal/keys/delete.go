@@ -25,7 +25,7 @@ func (s *Service) deleteKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	if !k.meta.DeletionAllowed {
 		return nil, notDeletable(n)
 	}
-	gone, err := s.removeRecords(ctx, n)
+	gone, err := s.removeRecords(ctx, n, false)
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +39,8 @@ func notDeletable(n keyName) error {
 }
 
 // removeRecords makes the transaction and returns the secrets of the key that
-// are in the HSM token.
-func (s *Service) removeRecords(ctx context.Context, n keyName) ([]secretRecord, error) {
+// are in the HSM token. With its mount a key goes whatever its rules say.
+func (s *Service) removeRecords(ctx context.Context, n keyName, withMount bool) ([]secretRecord, error) {
 	e := s.cache.lock(n)
 	defer s.cache.unlock(n, e)
 	for range maxTries {
@@ -51,7 +51,7 @@ func (s *Service) removeRecords(ctx context.Context, n keyName) ([]secretRecord,
 		if err != nil {
 			return nil, err
 		}
-		if !k.meta.DeletionAllowed {
+		if !withMount && !k.meta.DeletionAllowed {
 			return nil, notDeletable(n)
 		}
 		changes, secrets, err := s.removal(ctx, k)

@@ -67,6 +67,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.cipherOperations()...)
 	ops = append(ops, s.settingsOperations()...)
 	ops = append(ops, s.careOperations()...)
+	ops = append(ops, s.toolOperations()...)
 	return append(ops, s.signOperations()...)
 }
 

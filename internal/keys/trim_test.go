@@ -126,3 +126,41 @@ func TestTrimRefuses(t *testing.T) {
 		t.Errorf("%d versions", n)
 	}
 }
+
+func TestTrimOfSoftDeleted(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, false)
+	e.make("k", "")
+	e.rotateNow("k")
+	e.configure("k", api.ConfigKey{MinDecryptionVersion: ptr(2), MinEncryptionVersion: ptr(2)})
+	_, err := e.softDelete(bg, call(), &api.KeyName{Name: "k"})
+	must(t, err)
+	_, err = e.trim("k", 2)
+	wantFault(t, err, fault.Invalid, "soft-deleted")
+	if n := e.count(tableVersions); n != 2 {
+		t.Errorf("%d versions", n)
+	}
+}
+
+// The secret of a trimmed version may come back from a backup: the count of
+// its encryptions must not begin anew.
+func TestTrimKeepsCountsOfCopies(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, false)
+	e.makeDerived("k", "", true)
+	old := e.encAs(api.Encrypt{Name: "k", Plaintext: []byte("x"), Context: []byte("c")})
+	b, err := e.backupKey(bg, call(), &api.KeyName{Name: "k"})
+	must(t, err)
+	e.rotateNow("k")
+	e.configure("k", api.ConfigKey{MinDecryptionVersion: ptr(2), MinEncryptionVersion: ptr(2)})
+	_, err = e.trim("k", 2)
+	must(t, err)
+	if e.count(tableVersions) != 1 || e.count(tableCounters) != 1 {
+		t.Errorf("%d versions, %d counters", e.count(tableVersions), e.count(tableCounters))
+	}
+	_, err = e.restoreKey(bg, call(), &api.Restore{Name: "l", Backup: b.Backup})
+	must(t, err)
+	if again := e.encAs(api.Encrypt{Name: "l", Plaintext: []byte("x"), Context: []byte("c")}); again != old {
+		t.Errorf("a restored derived key makes %s, not %s", again, old)
+	}
+}

@@ -59,7 +59,8 @@ type Meta struct {
 	Mount string
 	// Path is a pattern of segments; {name} takes one segment into the request's
 	// field with the tag path:"name": "encrypt/{name}". A last {name...} takes
-	// the whole rest, one segment or more: "mounts/{path...}".
+	// the whole rest, one segment or more: "mounts/{path...}"; one literal may
+	// follow it: "mounts/{path...}/tune".
 	Path string
 	Verb Verb
 	Help string
@@ -67,6 +68,9 @@ type Meta struct {
 	Public bool
 	// Sudo operations need the capability sudo as well.
 	Sudo bool
+	// AnyToken operations need a client token, but no capability on their path as
+	// long as no policy denies it: they tell only what the caller may know.
+	AnyToken bool
 	// Sealed operations may run while the server is sealed or not initialised.
 	Sealed bool
 	Audit  Audit
@@ -195,10 +199,10 @@ func (o *Operation) SetParams(req any, values []string) error {
 func parsePath(path string, req reflect.Type) ([]Segment, error) {
 	var segments []Segment
 	for part := range strings.SplitSeq(path, "/") {
-		if n := len(segments); n > 0 && segments[n-1].Rest {
-			return nil, fmt.Errorf("{%s...} is not the last segment", segments[n-1].Param)
-		}
 		name, ok := strings.CutPrefix(part, "{")
+		if n := len(segments); n > 0 && segments[n-1].Rest && ok || n > 1 && segments[n-2].Rest {
+			return nil, fmt.Errorf("%q: at most one literal may follow the segment that takes the rest", path)
+		}
 		if !ok {
 			segments = append(segments, Segment{Literal: part})
 			continue

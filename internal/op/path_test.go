@@ -32,12 +32,25 @@ func TestRestParameter(t *testing.T) {
 	}
 }
 
-func TestRestParameterMustBeLast(t *testing.T) {
+func TestLiteralAfterRest(t *testing.T) {
 	t.Parallel()
-	defer func() {
-		if r, _ := recover().(string); !strings.Contains(r, "not the last segment") {
-			t.Errorf("recovered %q", r)
-		}
-	}()
-	definePath("mounts/{name...}/tune")
+	o := definePath("mounts/{name...}/tune")
+	req := o.NewRequest().(*pathReq)
+	if err := o.SetParams(req, []string{"a/b"}); err != nil || req.Name != "a/b" || o.Segments[2].Literal != "tune" {
+		t.Errorf("%+v, %v, %+v", req, err, o.Segments)
+	}
+}
+
+func TestOneLiteralMayFollowRest(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"mounts/{name...}/{n}", "mounts/{name...}/a/b", "mounts/{name...}/a/{n}"} {
+		func() {
+			defer func() {
+				if r, _ := recover().(string); !strings.Contains(r, "at most one literal") {
+					t.Errorf("%s: recovered %q", path, r)
+				}
+			}()
+			definePath(path)
+		}()
+	}
 }

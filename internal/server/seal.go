@@ -16,6 +16,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.custody.Operations()...)
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
+	ops = append(ops, s.documentOperations()...)
 	return append(ops, s.metrics.operation())
 }
 

@@ -121,6 +121,7 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		State:    func() (initialized, sealed bool) { return s.custody.State() },
 		Logger:   s.log,
 		Observe:  s.metrics.observe,
+		Unmount:  s.unmount,
 	})
 	if err != nil {
 		return err

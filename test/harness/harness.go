@@ -35,15 +35,54 @@ var build struct {
 // Main runs a package's tests and removes what Binary built. Call it from TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
+	removeBinary()
+	os.Exit(code)
+}
+
+// MainWithDev is Main for a package whose examples need a server: a development
+// server runs as long as the tests. use is told its address and root token.
+func MainWithDev(m *testing.M, use func(addr, token string)) {
+	code := func() int {
+		dir, err := os.MkdirTemp("", "claviger-test-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		path, err := binary()
+		defer removeBinary()
+		s := dev(dir)
+		if err == nil {
+			err = s.launch(path)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer s.Stop()
+		use(s.Addr, s.RootToken)
+		return m.Run()
+	}()
+	os.Exit(code)
+}
+
+func removeBinary() {
 	if build.dir != "" {
 		os.RemoveAll(build.dir)
 	}
-	os.Exit(code)
 }
 
 // Binary builds claviger once and returns its path.
 func Binary(t testing.TB) string {
 	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func binary() (string, error) {
 	build.once.Do(func() {
 		if build.dir, build.err = os.MkdirTemp("", "claviger-test-"); build.err != nil {
 			return
@@ -52,9 +91,9 @@ func Binary(t testing.TB) string {
 		build.err = goBuild(build.path)
 	})
 	if build.err != nil {
-		t.Fatalf("building claviger: %v", build.err)
+		return "", fmt.Errorf("building claviger: %w", build.err)
 	}
-	return build.path
+	return build.path, nil
 }
 
 // goBuild builds in claviger's own module, whichever module the test is of.
@@ -101,9 +140,14 @@ type Options struct {
 // Dev starts a development server on the embedded software token.
 func Dev(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{RootToken: "dev-root", Dir: t.TempDir()}
-	s.args = []string{"server", "--dev", "--dev-root-token-id", s.RootToken, "--listen", "127.0.0.1:0"}
+	s := dev(t.TempDir())
 	s.Start(t)
+	return s
+}
+
+func dev(dir string) *Server {
+	s := &Server{RootToken: "dev-root", Dir: dir}
+	s.args = []string{"server", "--dev", "--dev-root-token-id", s.RootToken, "--listen", "127.0.0.1:0"}
 	return s
 }
 
@@ -171,24 +215,35 @@ var listening = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
 // the end of the test.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command(Binary(t), s.args...)
+	if err := s.launch(Binary(t)); err != nil {
+		t.Fatal(err)
+	}
+	cmd, done := s.cmd, s.done
+	t.Cleanup(func() { stop(cmd, done) })
+}
+
+// launch starts the process and waits until it listens; if it does not it is
+// stopped.
+func (s *Server) launch(path string) error {
+	s.cmd = exec.Command(path, s.args...)
 	s.cmd.Env = append(os.Environ(), "HOME="+s.Dir)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.log = &logBuffer{found: make(chan string, 1)}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	cmd, done := s.cmd, make(chan struct{})
 	s.done = done
 	go func() { cmd.Wait(); close(done) }()
-	t.Cleanup(func() { stop(cmd, done) })
 	select {
 	case s.Addr = <-s.log.found:
+		return nil
 	case <-done:
-		t.Fatalf("the server ended at its start:\n%s", s.log)
+		return fmt.Errorf("the server ended at its start:\n%s", s.log)
 	case <-time.After(30 * time.Second):
-		t.Fatalf("the server does not listen:\n%s", s.log)
+		stop(cmd, done)
+		return fmt.Errorf("the server does not listen:\n%s", s.log)
 	}
 }
 

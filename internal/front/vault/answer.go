@@ -117,17 +117,25 @@ func appendAnswer(b []byte, a *guard.Answer) ([]byte, error) {
 func appendEnvelope(b []byte, a *guard.Answer) ([]byte, error) {
 	var err error
 	b = append(b, `{"request_id":`...)
-	b = appendString(b, a.RequestID)
+	if _, wrapped := a.Data.(*api.WrapInfo); wrapped {
+		b = append(b, `""`...) // as Vault does: the answer proper is elsewhere
+	} else {
+		b = appendString(b, a.RequestID)
+	}
 	b = append(b, `,"lease_id":"","renewable":false,"lease_duration":0,"data":`...)
 	start := len(b)
-	auth, isAuth := a.Data.(*api.Auth)
-	if isAuth || isNothing(a.Data) {
+	data, auth, wrap := parts(a.Data)
+	if isNothing(data) {
 		b = append(b, "null"...)
-	} else if b, err = appendJSON(b, a.Data); err != nil {
+	} else if b, err = appendJSON(b, data); err != nil {
 		return b, err
 	}
 	end := len(b)
-	b = append(b, `,"wrap_info":null,"warnings":`...)
+	b = append(b, `,"wrap_info":`...)
+	if b, err = appendJSON(b, wrap); err != nil {
+		return b, err
+	}
+	b = append(b, `,"warnings":`...)
 	if b, err = appendWarnings(b, a.Warnings); err != nil {
 		return b, err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // reserved are parameters of a URL that choose the verb and are no fields.
-var reserved = []string{"list"}
+var reserved = []string{"list", "help"}
 
 // decodeQuery fills req from the parameters of a URL.
 func decodeQuery(query string, req any) (unknown []string, err error) {

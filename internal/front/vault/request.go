@@ -100,7 +100,7 @@ func clientToken(h http.Header) string {
 }
 
 // checkHeaders refuses what would be ignored at the caller's peril: a namespace
-// that we do not have, and a wrapped answer.
+// that we do not have.
 func checkHeaders(w http.ResponseWriter, r *http.Request) error {
 	if ns := r.Header.Get("X-Vault-Namespace"); ns != "" {
 		switch strings.Trim(ns, "/") {
@@ -111,12 +111,7 @@ func checkHeaders(w http.ResponseWriter, r *http.Request) error {
 				WithHint("this server has the root namespace only: leave the header X-Vault-Namespace out")
 		}
 	}
-	switch r.Header.Get("X-Vault-Wrap-Ttl") {
-	case "", "0", "0s":
-		return nil
-	}
-	return fault.New(fault.Invalid, "response wrapping is not available").
-		WithHint("leave the header X-Vault-Wrap-TTL out")
+	return nil
 }
 
 func mediaType(h http.Header) string {

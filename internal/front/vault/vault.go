@@ -70,18 +70,31 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	help, err := wantsHelp(r)
+	if err != nil {
+		return err
+	}
+	if help {
+		verb = op.Read
+	}
 	if err := checkHeaders(w, r); err != nil {
+		return err
+	}
+	wrapTTL, err := wrapTTL(r.Header)
+	if err != nil {
 		return err
 	}
 	ctx := newDeadline(r.Context(), h.RequestTimeout)
 	defer ctx.stop()
 	c := call{h: h, w: w, r: r, verb: verb, deadline: ctx.deadline}
 	answer, err := h.door.Handle(ctx, &guard.Request{
-		Verb:   verb,
-		Path:   path,
-		Token:  clientToken(r.Header),
-		Remote: r.RemoteAddr,
-		Decode: c.decode,
+		Verb:    verb,
+		Path:    path,
+		Help:    help,
+		Token:   clientToken(r.Header),
+		Remote:  r.RemoteAddr,
+		WrapTTL: wrapTTL,
+		Decode:  c.decode,
 	})
 	if err != nil {
 		return outcome(ctx, err)
@@ -121,6 +134,9 @@ func (c *call) decode(req any) (unknown []string, err error) {
 	}
 	*buf = body
 	defer buffers.put(buf)
+	if whole, ok := req.(wholeBody); ok {
+		return nil, c.takeBody(whole, body)
+	}
 	if isForm(c.r.Header, body) {
 		return decodeForm(body, req)
 	}

@@ -147,7 +147,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/v1/echo", ``, "X-Vault-Namespace: root", 200, ok(empty)},
 		{"GET", "/v1/echo", ``, "X-Vault-Namespace: /", 200, ok(empty)},
 		{"GET", "/v1/echo", ``, "X-Vault-Namespace: team/a/", 404, `{"errors":["no namespace \"team/a/\"","hint: this server has the root namespace only: leave the header X-Vault-Namespace out"]}` + "\n"},
-		{"GET", "/v1/echo", ``, "X-Vault-Wrap-TTL: 60s", 400, `{"errors":["response wrapping is not available","hint: leave the header X-Vault-Wrap-TTL out"]}` + "\n"},
+		{"GET", "/v1/echo", ``, "X-Vault-Wrap-TTL: soon", 400, `{"errors":["the header X-Vault-Wrap-TTL must be a duration: a number of seconds, or a text such as \"90s\", \"1h30m\" or \"30d\""]}` + "\n"},
 		{"GET", "/v1/echo", ``, "X-Vault-Wrap-TTL: 0", 200, ok(empty)},
 		{"GET", "/v1/echo", ``, "X-Vault-Token: bad", 403, `{"errors":["permission denied"]}` + "\n"},
 		{"PUT", "/v1/echo", `{"i":"x"}`, "", 400, `{"errors":["i: \"x\" is not a whole number that fits here"]}` + "\n"},
