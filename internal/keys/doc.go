@@ -11,8 +11,8 @@
 //     reaches this package (P1). That of a "software" key passes through it
 //     only between the software engine, or an import, and the sealed record;
 //     that of a derived key, which is always a software key, stays here while
-//     the key is loaded.
-//     A backup holds secrets as the records do, sealed under a key of the store.
+//     the key is loaded. A backup holds secrets as the records do, sealed under
+//     a key of the store.
 //   - No version of a key with 96-bit nonces seals more than 2^32 times
 //     (SP 800-38D section 8.3), whatever happens to the server: the count is
 //     reserved in the store before it is used.

@@ -20,11 +20,10 @@ func (s *Service) trimKey(ctx context.Context, c *op.Call, r *api.TrimKey) (*api
 	var gone []secretRecord
 	k, err := s.update(ctx, keyName{c.Mount, r.Name}, func(k *key) (*key, []store.Change, error) {
 		gone = nil
-		err := k.usable()
-		if err == nil {
-			err = checkTrim(&k.meta, first)
+		if err := k.usable(); err != nil {
+			return nil, nil, err
 		}
-		if err != nil {
+		if err := checkTrim(&k.meta, first); err != nil {
 			return nil, nil, err
 		}
 		if first == k.meta.MinAvailable {

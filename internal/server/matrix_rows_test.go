@@ -3,7 +3,7 @@ package server
 // matrixRow is how TestMatrix calls an operation.
 type matrixRow struct {
 	path   string // below the mount
-	body   string // $TOKEN, $ACCESSOR, $CIPHERTEXT, $SIGNATURE, $BACKUP stand for known ones
+	body   string // $TOKEN, $ACCESSOR, $PUBLIC, $CIPHERTEXT, $SIGNATURE, $BACKUP stand for known ones
 	status int    // of the call that is allowed
 	// unknown is path and body of a call for something that is not there.
 	unknown string
@@ -121,8 +121,8 @@ var matrixRows = map[string]matrixRow{
 	"transit.config.keys":              {path: "config/keys", body: `{"disable_upsert":false}`, status: 200},
 	"transit.hash":                     {path: "hash", body: `{"input":"aGk="}`, status: 200},
 	"transit.hash.algorithm":           {path: "hash/sha2-512", body: `{"input":"aGk="}`, status: 200, unknown: `hash/unknown {"input":"aGk="}`},
-	"transit.keys.import":              {path: "keys/imported/import", body: `{"type":"ed25519","public_key":"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"}`, status: 204, takesAny: makesIt},
-	"transit.keys.import-version":      {path: "keys/p256/import_version", body: `{"public_key":"not for this key"}`, status: 400, unknown: "keys/unknown/import_version {}"},
+	"transit.keys.import":              {path: "keys/imported2/import", body: `{"type":"ecdsa-p256","public_key":"$PUBLIC"}`, status: 204, takesAny: makesIt},
+	"transit.keys.import-version":      {path: "keys/imported/import_version", body: `{"public_key":"$PUBLIC"}`, status: 204, unknown: `keys/unknown/import_version {"public_key":"$PUBLIC"}`},
 	"transit.wrapping-key":             {path: "wrapping_key", status: 200},
 	"transit.keys.csr":                 {path: "keys/p256/csr", body: `{}`, status: 200, unknown: "keys/unknown/csr {}"},
 	"transit.keys.set-certificate":     {path: "keys/p256/set-certificate", body: `{"certificate_chain":"no PEM"}`, status: 400, unknown: `keys/unknown/set-certificate {"certificate_chain":"no PEM"}`},

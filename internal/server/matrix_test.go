@@ -76,7 +76,10 @@ func newMatrix(t *testing.T) *matrix {
 	}
 	encrypted := m.make(t, "transit/encrypt/aes", `{"plaintext":"aGk="}`)
 	signed := m.make(t, "transit/sign/p256", `{"input":"aGk="}`)
-	m.words = strings.NewReplacer(
+	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
+	public := strings.ReplaceAll(exported.Data["keys"].(map[string]any)["1"].(string), "\n", `\n`)
+	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
+	m.words = strings.NewReplacer("$PUBLIC", public,
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string))
 	return m
