@@ -320,6 +320,21 @@ func TestWrappingKeyRace(t *testing.T) {
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
+func TestUnmountDropsTheWrappingKey(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, true)
+	must(t, e.Unmount(bg, "transit/")) // without one
+	e.hsm.info.Holds[token.RSA4096] = token.Hold{Object: true}
+	e.wrappingPublic()
+	if len(e.hsm.ids()) != 1 || e.count(tableWrapping) != 1 {
+		t.Fatal("the wrapping key is no object")
+	}
+	must(t, e.Unmount(bg, "transit/"))
+	if len(e.hsm.ids()) != 0 || e.count(tableWrapping) != 0 || e.count(tableIntents) != 0 {
+		t.Errorf("%d objects, %d intents", len(e.hsm.ids()), e.count(tableIntents))
+	}
+}
+
 func FuzzImportPublic(f *testing.F) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(f, err)

@@ -2,14 +2,10 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"strings"
-
-	"github.com/claviger/claviger/api"
-	"github.com/claviger/claviger/internal/store"
 )
 
-// Unmount deletes all keys of a mount, as its path with the slash names it,
+// Unmount deletes all keys of a mount and its wrapping key, as its path with the slash names it,
 // those too whose rules forbid deletion. Each key goes in a transaction of its
 // own, so an unmount of many keys that was interrupted goes on where it ended.
 // The caller keeps all other calls away from the mount.
@@ -39,7 +35,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 			s.destroy(ctx, n, gone)
 		}
 		if len(page) < listPage {
-			if err := s.removeWrappingKey(ctx, mount); err != nil {
+			if err := s.dropWrappingKey(ctx, mount); err != nil {
 				return err
 			}
 			return s.removeSettings(ctx, mount)
@@ -54,30 +50,4 @@ func (s *Service) removeSettings(ctx context.Context, mount string) error {
 		return err
 	}
 	return storeFault(s.store.Apply(ctx, s.store.Remove(tableSettings, mount, version)), "delete the settings of the mount")
-}
-
-// removeWrappingKey deletes the key pair of the mount's imports.
-func (s *Service) removeWrappingKey(ctx context.Context, mount string) error {
-	var r wrappingRecord
-	version, err := s.store.Get(ctx, tableWrapping, mount, &r)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return storeFault(err, "read the wrapping key")
-	}
-	n := keyName{mount, "wrapping_key"}
-	changes := []store.Change{s.store.Remove(tableWrapping, mount, version)}
-	if r.Secret.Place == api.ProtectionToken {
-		intent, err := s.putIntent(n, r.Secret)
-		if err != nil {
-			return storeFault(err, "delete the wrapping key")
-		}
-		changes = append(changes, intent)
-	}
-	if err := s.store.Apply(ctx, changes...); err != nil {
-		return storeFault(err, "delete the wrapping key")
-	}
-	s.destroy(ctx, n, appendInToken(nil, &versionRecord{Main: r.Secret}))
-	return nil
 }

@@ -89,6 +89,33 @@ func (s *Service) keepWrappingKey(ctx context.Context, mount string, m *material
 	return storeFault(s.store.Apply(ctx, changes...), "store the wrapping key")
 }
 
+// dropWrappingKey deletes the key pair of a mount, if there is one.
+func (s *Service) dropWrappingKey(ctx context.Context, mount string) error {
+	var r wrappingRecord
+	rec, err := s.store.Get(ctx, tableWrapping, mount, &r)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return storeFault(err, "read the wrapping key")
+	}
+	n := keyName{mount, "wrapping_key"}
+	gone := appendInToken(nil, &versionRecord{Main: r.Secret})
+	changes := []store.Change{s.store.Remove(tableWrapping, mount, rec)}
+	if r.Secret.Place == api.ProtectionToken {
+		put, err := s.putIntent(n, r.Secret)
+		if err != nil {
+			return storeFault(err, "delete the wrapping key")
+		}
+		changes = append(changes, put)
+	}
+	if err := s.store.Apply(ctx, changes...); err != nil {
+		return storeFault(err, "delete the wrapping key")
+	}
+	s.destroy(ctx, n, gone)
+	return nil
+}
+
 // unwrap opens the secret of an import. All reasons why it can't be opened are
 // one to the caller: the first part is RSA (RFC 8017 section 7.1.2, note), and
 // where that fails the second is tried with a random key all the same.
