@@ -181,6 +181,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
+	tidy, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.tidyTokens(tidy)
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():
@@ -189,6 +192,30 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("shutting down")
 	return s.shutdown()
+}
+
+// tidyEvery is how often client tokens are removed that expired and were not
+// presented since. They are refused in any case; this is for the database's size.
+const tidyEvery = time.Hour
+
+func (s *Server) tidyTokens(ctx context.Context) {
+	ticker := time.NewTicker(tidyEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if _, sealed := s.custody.State(); sealed {
+			continue
+		}
+		if n, err := s.guard.Tidy(ctx); err != nil {
+			s.log.Warn("removing expired client tokens", "error", err)
+		} else if n > 0 {
+			s.log.Info("removed expired client tokens", "tokens", n)
+		}
+	}
 }
 
 // shutdown waits a while for requests under way.
