@@ -104,9 +104,16 @@ func VerifyAudit(files []string, publicKeyFile string, w io.Writer) error {
 	if r.Fault != nil {
 		return r.Fault
 	}
-	fmt.Fprintf(w, "%d lines in %d files are whole: records %d to %d, %s to %s\n", r.Lines, r.Files, r.First, r.Last.Seq, r.FirstTime, r.LastTime)
-	fmt.Fprintf(w, "%d checkpoints are signed by the given key; %d lines after the last are not signed yet\n", r.Checkpoints, r.Unsigned)
+	fmt.Fprintf(w, "%s in %s are whole: records %d to %d, %s to %s\n", count(r.Lines, "line"), count(r.Files, "file"), r.First, r.Last.Seq, r.FirstTime, r.LastTime)
+	fmt.Fprintf(w, "%s, signed by the given key; %d lines after the last are not signed yet\n", count(r.Checkpoints, "checkpoint"), r.Unsigned)
 	return nil
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func readPublicKeys(file string) ([][]byte, error) {
