@@ -2,12 +2,10 @@ package guard
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,90 +15,77 @@ import (
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
 	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/sqlite"
 )
 
-// memStore is a store.Store in memory that can be made to fail.
-type memStore struct {
+// probedStore is the real store, in memory, which can be made to fail.
+type probedStore struct {
+	store.Store
 	mu      sync.Mutex
-	records map[string]store.Record // by table NUL key
-	fail    error                   // of Apply
+	fail    error // of Apply
 	applied int
 	// read, if set, is called after each Get, before its answer is seen
 	read func(table string)
 }
 
-func newMemStore() *memStore { return &memStore{records: map[string]store.Record{}} }
+func newProbedStore(t testing.TB) *probedStore {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return &probedStore{Store: db}
+}
 
-func (m *memStore) Get(_ context.Context, table, key string) (store.Record, error) {
+func (m *probedStore) Get(ctx context.Context, table, key string) (store.Record, error) {
+	r, err := m.Store.Get(ctx, table, key)
 	m.mu.Lock()
-	r, ok := m.records[table+"\x00"+key]
 	read := m.read
 	m.mu.Unlock()
 	if read != nil {
 		read(table)
 	}
-	if !ok {
-		return r, store.ErrNotFound
-	}
-	return r, nil
+	return r, err
 }
 
-func (m *memStore) List(_ context.Context, table, prefix, after string, limit int) ([]store.Record, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []store.Record
-	for _, r := range m.records {
-		if r.Table == table && strings.HasPrefix(r.Key, prefix) && r.Key > after {
-			out = append(out, r)
-		}
-	}
-	slices.SortFunc(out, func(a, b store.Record) int { return cmp.Compare(a.Key, b.Key) })
-	if limit > 0 && len(out) > limit {
-		out = out[:limit]
-	}
-	return out, nil
-}
-
-func (m *memStore) Apply(_ context.Context, changes ...store.Change) error {
+func (m *probedStore) Apply(ctx context.Context, changes ...store.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
 		return m.fail
 	}
-	for _, c := range changes {
-		if m.records[c.Table+"\x00"+c.Key].Version != c.Expect {
-			return fmt.Errorf("%s/%s: %w", c.Table, c.Key, store.ErrConflict)
-		}
+	err := m.Store.Apply(ctx, changes...)
+	if err == nil {
+		m.applied++
 	}
-	for _, c := range changes {
-		if c.Data == nil {
-			delete(m.records, c.Table+"\x00"+c.Key)
-			continue
-		}
-		m.records[c.Table+"\x00"+c.Key] = store.Record{Table: c.Table, Key: c.Key, Version: c.Expect + 1, Data: c.Data}
-	}
-	m.applied++
-	return nil
+	return err
 }
 
-func (m *memStore) Check(context.Context) error { return nil }
-func (m *memStore) Close() error                { return nil }
-
-func (m *memStore) setFail(err error) {
+func (m *probedStore) setFail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
 }
 
-func (m *memStore) setRead(read func(table string)) {
+func (m *probedStore) setRead(read func(table string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.read = read
 }
 
-func (m *memStore) count(table string) int {
-	items, _ := m.List(context.Background(), table, "", "", 0)
-	return len(items)
+func (m *probedStore) count(table string) int { return len(m.all(table)) }
+
+func (m *probedStore) all(tables ...string) []store.Record {
+	var records []store.Record
+	for _, table := range tables {
+		found, err := m.List(context.Background(), table, "", "", 0)
+		if err != nil {
+			panic(err)
+		}
+		records = append(records, found...)
+	}
+	return records
 }
 
 // recorder keeps copies of events and can be made to fail on a type.
@@ -138,7 +123,7 @@ func (r *recorder) setFail(on string) {
 type server struct {
 	*Guard
 	t      testing.TB
-	mem    *memStore
+	mem    *probedStore
 	sealed *store.Sealed
 	rec    *recorder
 	logs   *lockedBuffer
@@ -187,7 +172,7 @@ func newServer(t testing.TB) *server {
 // blankServer is unsealed, without Genesis' records.
 func blankServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, mem: newMemStore(), rec: &recorder{}, logs: &lockedBuffer{}, initialized: true,
+	s := &server{t: t, mem: newProbedStore(t), rec: &recorder{}, logs: &lockedBuffer{}, initialized: true,
 		clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), exists: map[string]bool{}}
 	s.sealed = store.NewSealed(s.mem)
 	if err := s.sealed.Unseal(bytes.Repeat([]byte{7}, store.StorageKeySize)); err != nil {

@@ -60,7 +60,11 @@ func TestTextIsNotStored(t *testing.T) {
 	s := newServer(t)
 	child := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"a"} })
 	s.lookup(child.ClientToken)
-	for _, r := range s.mem.records {
+	records := s.mem.all(tableGuard, tableTokens, tableAccessors, tableChildren, tablePolicies, tableMounts)
+	if len(records) < 8 {
+		t.Errorf("only %d records were looked at", len(records))
+	}
+	for _, r := range records {
 		for _, secret := range []string{s.root, child.ClientToken, child.Accessor} {
 			if strings.Contains(r.Key, secret) || strings.Contains(string(r.Data), secret) {
 				t.Errorf("%s/%s shows %s", r.Table, r.Key, secret)

@@ -63,9 +63,13 @@ func TestWrap(t *testing.T) {
 		!info.CreationTime.Equal(s.time()) || info.CreationPath != "transit/keys/a<b" || info.WrappedAccessor != "" || len(a.Warnings) != 0 {
 		t.Errorf("%+v", a)
 	}
-	for table, r := range s.mem.records {
+	records := s.mem.all(tableWraps, tableWrapped, tableTokens, tableAccessors)
+	if len(records) < 3 {
+		t.Errorf("only %d records were looked at", len(records))
+	}
+	for _, r := range records {
 		if strings.Contains(string(r.Data)+r.Key, info.Token) || strings.Contains(string(r.Data), "a<b") {
-			t.Errorf("record %q shows the token or what it opens", table)
+			t.Errorf("record %s/%s shows the token or what it opens", r.Table, r.Key)
 		}
 	}
 	l := s.must("", op.Write, "sys/wrapping/lookup", fill(func(r *api.WrappingToken) { r.Token = info.Token })).(*api.WrappingInfo)
