@@ -108,12 +108,13 @@ func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, err
 	if err != nil {
 		return plan{}, tokenFault(err, "make a key")
 	}
-	protection, err := chooseProtection(tok.Info(), t, r.Protection)
+	choose := chooseProtection
+	if r.Derived {
+		choose = chooseDerived
+	}
+	protection, err := choose(tok.Info(), t, r.Protection)
 	if err != nil {
 		return plan{}, err
-	}
-	if r.Derived && !derivable(t, protection) {
-		return plan{}, refuseDerived(protection)
 	}
 	size, err := hmacSize(t, protection, r.KeySize)
 	if err != nil {

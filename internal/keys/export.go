@@ -34,6 +34,9 @@ func (s *Service) exportKey(ctx context.Context, c *op.Call, r *api.ExportKey) (
 	if !canSign(k.meta.Type) {
 		return nil, invalid("key type %s has no public key", k.meta.Type)
 	}
+	if err := k.refuseDerived(); err != nil {
+		return nil, err
+	}
 	first, last, err := k.exported(r.Version)
 	if err != nil {
 		return nil, err

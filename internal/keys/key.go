@@ -169,7 +169,7 @@ func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, err
 	if err == nil {
 		err = checkFormat(r.Format)
 	}
-	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != k.meta.Type) {
+	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != secretType(k.meta.Type, k.meta.Derived, r.Main.Place)) {
 		err = fmt.Errorf("version %d is a record of another key: %w", v, store.ErrCorrupt)
 	}
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 		return nil, err
 	}
 	switch {
-	case r.Main.Type == token.HMAC:
+	case meta.Type == token.HMAC:
 		v.mac = v.main
 	case r.MAC != nil:
 		if v.mac, err = s.openSecret(r.MAC); err != nil {
@@ -203,7 +203,7 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 			return nil, fault.Wrap(fault.Internal, err, "can't read the public key")
 		}
 	}
-	if r.Main.Type.NonceSize() == shortNonce {
+	if meta.Type.NonceSize() == shortNonce {
 		v.seals = s.newCounter(n, r.KeyID, r.Number)
 	}
 	return v, nil

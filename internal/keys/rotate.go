@@ -19,7 +19,7 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		return nil, invalid("imported key %s does not allow rotation within Vault", k.name.name).
 			WithHint("add a version with keys/%s/import_version; allow_rotation=true at the import would have allowed this", k.name.name)
 	}
-	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection})
+	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection, derived: k.meta.Derived})
 	if err != nil {
 		return nil, err
 	}

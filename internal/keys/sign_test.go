@@ -76,7 +76,7 @@ func TestSignEveryForm(t *testing.T) {
 
 func (e *env) rsaPublic(name string) *rsa.PublicKey {
 	e.t.Helper()
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: name})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: name})
 	must(e.t, err)
 	var v api.KeyVersion
 	must(e.t, json.Unmarshal(k.Keys["1"], &v))

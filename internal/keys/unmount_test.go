@@ -47,7 +47,7 @@ func TestUnmount(t *testing.T) {
 	if _, err := e.dec("k0", text); err == nil {
 		t.Error("a deleted key decrypts")
 	}
-	if _, err := e.readKey(ctx, other, &api.KeyName{Name: "k0"}); err != nil {
+	if _, err := e.readKey(ctx, other, &api.ReadKey{Name: "k0"}); err != nil {
 		t.Error(err)
 	}
 	must(t, e.Unmount(ctx, "transit/"))
