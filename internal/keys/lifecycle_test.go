@@ -102,8 +102,7 @@ func TestCreateRefuses(t *testing.T) {
 		{api.CreateKey{Name: "k", ConvergentEncryption: true}, "convergent"},
 		{api.CreateKey{Name: "k", Exportable: true}, "private key material is not exportable"},
 		{api.CreateKey{Name: "k", AllowPlaintextBackup: true}, "private key material is not exportable"},
-		{api.CreateKey{Name: "k", AutoRotatePeriod: 3600}, "automatic rotation"},
-		{api.CreateKey{Name: "k", AutoRotatePeriod: -1}, "negative"},
+		{api.CreateKey{Name: "k", AutoRotatePeriod: -1}, "at least an hour"},
 		{api.CreateKey{Name: "k", Protection: "vault"}, "unknown protection"},
 		{api.CreateKey{Name: "k", Type: "ed25519", Protection: "wrapped"}, "ask for protection=token"},
 		{api.CreateKey{Name: "k", Type: "chacha20-poly1305", Protection: "token"}, "so protection=token is not possible"},
@@ -323,7 +322,6 @@ func TestConfigRules(t *testing.T) {
 		{api.ConfigKey{MinDecryptionVersion: ptr(4)}, "min encryption version of 3 must be"},
 		{api.ConfigKey{Exportable: ptr(true)}, "not exportable"},
 		{api.ConfigKey{AllowPlaintextBackup: ptr(true)}, "not exportable"},
-		{api.ConfigKey{AutoRotatePeriod: ptr(api.Seconds(3600))}, "automatic rotation"},
 		{api.ConfigKey{Name: "none", DeletionAllowed: ptr(true)}, "no existing key named none could be found"},
 	} {
 		if c.r.Name == "" {

@@ -32,6 +32,7 @@ type plan struct {
 	// an object: the caller did not ask for a protection.
 	fallback            bool
 	derived, convergent bool
+	autoRotate          api.Seconds
 	// imported and allowRotation are noted in the key's record.
 	imported, allowRotation bool
 }

@@ -44,7 +44,8 @@ func (s *Service) describeFor(ctx context.Context, k *key, keyContext []byte) (*
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
 		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type),
-		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
+		AutoRotatePeriod: k.meta.AutoRotate,
+		SoftDeleted:      k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Imported {
