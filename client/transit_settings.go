@@ -17,8 +17,9 @@ func (c *Client) KeySettings(ctx context.Context) (*api.KeySettings, error) {
 	return on[api.KeySettings](ctx, c, request{method: http.MethodGet, repeat: true}, "config", "keys")
 }
 
-// SetKeySettings sets what holds for all keys of the mount.
-func (c *Client) SetKeySettings(ctx context.Context, r api.KeySettings) (*api.KeySettings, error) {
+// SetKeySettings changes what holds for all keys of the mount; nil fields stay as
+// they are.
+func (c *Client) SetKeySettings(ctx context.Context, r api.SetKeySettings) (*api.KeySettings, error) {
 	return on[api.KeySettings](ctx, c, repeatable(r), "config", "keys")
 }
 

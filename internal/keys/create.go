@@ -43,7 +43,7 @@ func (s *Service) exists(ctx context.Context, n keyName) (bool, error) {
 
 func (s *Service) createKey(ctx context.Context, c *op.Call, r *api.CreateKey) (*api.Key, error) {
 	n := keyName{c.Mount, r.Name}
-	p, err := s.planKey(n, r)
+	p, err := s.planKey(ctx, n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func warnExists(c *op.Call, k *key, r *api.CreateKey) {
 }
 
 // planKey checks a request and decides what to make.
-func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
+func (s *Service) planKey(ctx context.Context, n keyName, r *api.CreateKey) (plan, error) {
 	if err := checkName(r.Name); err != nil {
 		return plan{}, err
 	}
@@ -100,19 +100,23 @@ func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
 	if err := checkDerivation(t, r); err != nil {
 		return plan{}, err
 	}
-	return s.planType(n, t, r)
+	return s.planType(ctx, n, t, r)
 }
 
-func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, error) {
+func (s *Service) planType(ctx context.Context, n keyName, t token.Type, r *api.CreateKey) (plan, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return plan{}, tokenFault(err, "make a key")
+	}
+	asked, err := s.askedProtection(ctx, n.mount, r.Protection)
+	if err != nil {
+		return plan{}, err
 	}
 	choose := chooseProtection
 	if r.Derived {
 		choose = chooseDerived
 	}
-	protection, err := choose(tok.Info(), t, r.Protection)
+	protection, err := choose(tok.Info(), t, asked)
 	if err != nil {
 		return plan{}, err
 	}
@@ -121,7 +125,7 @@ func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, err
 		return plan{}, err
 	}
 	return plan{
-		name: n, typ: t, size: size, protection: protection, fallback: r.Protection == "",
+		name: n, typ: t, size: size, protection: protection, fallback: asked == "",
 		derived: r.Derived, convergent: r.ConvergentEncryption, autoRotate: r.AutoRotatePeriod,
 	}, nil
 }

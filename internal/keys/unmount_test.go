@@ -28,7 +28,7 @@ func TestUnmount(t *testing.T) {
 	if _, err := e.createKey(ctx, other, &api.CreateKey{Name: "k0"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.writeKeySettings(ctx, call(), &api.KeySettings{DisableUpsert: true}); err != nil {
+	if _, err := e.writeKeySettings(ctx, call(), &api.SetKeySettings{DisableUpsert: ptr(true)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.softDelete(ctx, call(), &api.KeyName{Name: "k2"}); err != nil {
