@@ -89,9 +89,10 @@ type ConfigKey struct {
 
 // ExportKey asks for a key's material; only public keys are given.
 type ExportKey struct {
-	Kind    string `json:"-" path:"kind" audit:"plain" doc:"public-key; encryption-key, signing-key and hmac-key are refused"`
+	Kind    string `json:"-" path:"kind" audit:"plain" doc:"public-key or certificate-chain; encryption-key, signing-key and hmac-key are refused"`
 	Name    string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	Version string `json:"-" path:"version" audit:"plain" doc:"a version or latest"`
+	Format  string `json:"format,omitempty" audit:"plain" doc:"of a public key: pem (default), der (base64 of PKIX), or raw (base64 of the 32 bytes of an ed25519 key, and its default)"`
 }
 
 // ExportedKey is the public halves of a key's versions.

@@ -87,6 +87,10 @@ func TestRequests(t *testing.T) {
 				_, err := c.ReadKeyFor(x, "k", []byte{0xfb, 0xff})
 				return err
 			}},
+		{"derive a key", "", `PUT /v1/transit/derive-key/k {"base_key_name":"own","peer_public_key":"pem"}`,
+			func(x context.Context, c *Client) error {
+				return c.DeriveKey(x, api.DeriveKey{Name: "k", BaseKeyName: "own", PeerPublicKey: "pem"})
+			}},
 		{"set settings", data, `PUT /v1/transit/config/keys {"disable_upsert":true}`,
 			func(x context.Context, c *Client) error {
 				_, err := c.SetKeySettings(x, api.SetKeySettings{DisableUpsert: new(true)})

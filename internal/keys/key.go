@@ -161,8 +161,16 @@ func (s *Service) version(ctx context.Context, k *key, v int) (*version, error) 
 }
 
 func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, error) {
-	var r versionRecord
-	_, err := s.store.Get(ctx, tableVersions, k.name.version(v), &r)
+	r, err := s.versionRecord(ctx, k, v)
+	if err != nil {
+		return nil, err
+	}
+	return s.openVersion(k.name, &k.meta, r)
+}
+
+// versionRecord reads the record of version v of a key; the caller wipes it.
+func (s *Service) versionRecord(ctx context.Context, k *key, v int) (r versionRecord, err error) {
+	_, err = s.store.Get(ctx, tableVersions, k.name.version(v), &r)
 	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("version %d is missing: %w", v, store.ErrCorrupt)
 	}
@@ -172,10 +180,7 @@ func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, err
 	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != secretType(k.meta.Type, k.meta.Derived, r.Main.Place)) {
 		err = fmt.Errorf("version %d is a record of another key: %w", v, store.ErrCorrupt)
 	}
-	if err != nil {
-		return nil, storeFault(err, "read the key version")
-	}
-	return s.openVersion(k.name, &k.meta, r)
+	return r, storeFault(err, "read the key version")
 }
 
 // openVersion makes a version ready. It takes over r and wipes the secrets in it.
