@@ -246,6 +246,18 @@ func TestAutoRotateImported(t *testing.T) {
 	}
 	_, err := e.configKey(bg, call(), &api.ConfigKey{Name: "fixed", AutoRotatePeriod: ptr(api.Seconds(3600))})
 	wantFault(t, err, fault.Invalid, "does not allow rotation")
+	n := keyName{"transit/", "fixed"} // as if the rule had come with a backup
+	var meta keyRecord
+	rec, err := e.sealed.Get(bg, tableKeys, n.record(), &meta)
+	must(t, err)
+	meta.AutoRotate = 3600
+	put, err := e.sealed.Put(tableKeys, n.record(), rec, meta)
+	must(t, err)
+	due, err := e.putAutoRotate(bg, n)
+	must(t, err)
+	must(t, e.sealed.Apply(bg, put, due))
+	e.restart()
+	e.now = r.now
 	e.configure("k", api.ConfigKey{AutoRotatePeriod: ptr(api.Seconds(3600))})
 	r.pass(time.Hour)
 	if done := e.look(r); !slices.Equal(done, []string{rotateK}) || e.latest("fixed") != 1 || e.latest("k") != 2 {

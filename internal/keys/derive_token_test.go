@@ -275,6 +275,12 @@ func TestDerivedSign(t *testing.T) {
 		if !k.Derived || !k.SupportsDerivation || !k.SupportsSigning || shownKey(t, k, "1").PublicKey != "" || shownKey(t, k, "1").Name != "ed25519" {
 			t.Errorf("%q: %+v", place, k)
 		}
+		var r versionRecord
+		_, err := e.sealed.Get(bg, tableVersions, keyName{"transit/", "k"}.version(1), &r)
+		must(t, err)
+		if r.Main.Public != nil {
+			t.Errorf("%q: a public key of the whole version is kept", place)
+		}
 		message, a, b := []byte("m"), []byte("a"), []byte("b")
 		e.rotateNow("k")
 		e.restart()

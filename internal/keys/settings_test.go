@@ -143,6 +143,20 @@ func TestDefaultProtection(t *testing.T) {
 		}
 	}
 	set("wrapped")
+	e.hsm.generate = func(s token.Spec) error {
+		if s.Type == token.P256 && s.Place == token.PlaceWrapped {
+			return token.ErrUnsupported
+		}
+		return nil
+	}
+	if _, err := e.createKey(bg, call(), &api.CreateKey{Name: "ec", Type: "ecdsa-p256"}); err == nil {
+		t.Error("a default of the mount that is not possible was replaced by another protection")
+	}
+	set("")
+	if k := e.make("ec", "ecdsa-p256"); k.Protection != "token" {
+		t.Errorf("%+v", k)
+	}
+	set("wrapped")
 	_, err := e.createKey(bg, call(), &api.CreateKey{Name: "ed", Type: "ed25519"})
 	wantFault(t, err, fault.Invalid, "can't wrap keys of type ed25519")
 	_, err = e.writeKeySettings(bg, call(), &api.SetKeySettings{DefaultProtection: ptr("hard")})
