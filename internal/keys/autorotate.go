@@ -112,8 +112,12 @@ func (s *Service) RotateDue(ctx context.Context, run Run) error {
 // lookAt rotates the key of a record if it is due, and notes when to look again.
 func (s *Service) lookAt(ctx context.Context, e *store.Entry, run Run) error {
 	var r autoRotateRecord
-	if err := e.Decode(&r); err != nil {
-		return err
+	err := e.Decode(&r)
+	if err == nil {
+		err = checkFormat(r.Format)
+	}
+	if err != nil {
+		return storeFault(err, "read when the key is due")
 	}
 	now := s.now()
 	if now.Before(r.After) {
