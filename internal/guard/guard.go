@@ -132,7 +132,10 @@ func (g *Guard) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := newTokens(g.store, g.now, s.Salt)
+	t, err := newTokens(g.store, g.now, s.Salt)
+	if err != nil {
+		return err
+	}
 	g.loaded.Store(&loaded{t, p, m, &wraps{store: g.store, tokens: t}})
 	return nil
 }

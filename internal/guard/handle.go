@@ -181,6 +181,9 @@ func (c *call) identify(ctx context.Context) error {
 		return storeFault(err, "looking up the client token")
 	}
 	if ended := e.ended(c.op.Time); ended != nil {
+		if ended.state.Load().Batch {
+			return errDenied
+		}
 		if err := t.revoke(ctx, ended.id); err != nil {
 			c.guard.log.Warn("an ended client token could not be removed; it is refused all the same", "error", err)
 		}
@@ -256,7 +259,7 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken || c.wrapping != "" {
+	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
 	}
 	return o.Invoke(ctx, &c.op, request)
