@@ -186,7 +186,7 @@ func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
 		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
-		g.mountTuneOperations(), g.wrapOperations(),
+		g.mountTuneOperations(), g.wrapOperations(), g.leaseOperations(), {g.stepDownOperation()},
 	} {
 		all = append(all, ops...)
 	}
