@@ -309,3 +309,32 @@ func TestBatchTokensWhileClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Batch tokens hang on the salt record alone, so they outlive a change of the
+// storage key, which seals that record anew.
+func TestBatchTokensOutliveTheStorageKey(t *testing.T) {
+	t.Parallel()
+	s, moved := newServer(t), blankServer(t)
+	a := s.batch(s.root, func(r *api.CreateToken) { r.NoParent = true }).ClientToken
+	var salt saltRecord
+	if _, err := s.sealed.Get(t.Context(), tableGuard, keySalt, &salt); err != nil {
+		t.Fatal(err)
+	}
+	if err := moved.sealed.Unseal([]byte(strings.Repeat("n", store.StorageKeySize))); err != nil {
+		t.Fatal(err)
+	}
+	change, err := moved.sealed.Put(tableGuard, keySalt, 0, &salt)
+	if err == nil {
+		err = moved.sealed.Apply(t.Context(), change)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := moved.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := l.tokens.find(t.Context(), a); err != nil || e.ended(moved.time()) != nil {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -375,6 +376,25 @@ func TestLimitsOfWholeBodies(t *testing.T) {
 			}})
 		if (err == nil) != want {
 			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+// The policies of the guide are policies.
+func TestGuidePolicies(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/guides/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(text), "```hcl\n")
+	if len(parts) < 4 {
+		t.Errorf("%d policies", len(parts)-1)
+	}
+	for _, part := range parts[1:] {
+		policy, _, _ := strings.Cut(part, "```")
+		if rules, err := parsePolicy(policy); err != nil || len(rules) == 0 {
+			t.Errorf("%s: %v", policy, err)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func TestDeepPolicies(t *testing.T) {
 func TestDefaultPolicyParses(t *testing.T) {
 	t.Parallel()
 	rules, err := parsePolicy(defaultPolicyText)
-	if err != nil || len(rules) != 8 {
+	if err != nil || len(rules) != 11 {
 		t.Errorf("%d rules, %v", len(rules), err)
 	}
 }
