@@ -338,3 +338,22 @@ func TestBatchTokensOutliveTheStorageKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A parent that ends while its child is made has none.
+func TestNoBatchTokenOfAnEndedParent(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	l, err := s.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"p"} })
+	e, err := l.tokens.find(t.Context(), parent.ClientToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(parent.ClientToken, op.Write, "auth/token/revoke-self", nil)
+	if text, err := l.tokens.createBatch(&tokenRecord{Batch: true}, e); err != errEnded || text != "" {
+		t.Errorf("%q %v", text, err)
+	}
+}
