@@ -286,7 +286,8 @@ func FuzzBatchToken(f *testing.F) {
 	f.Add("b.AQ")
 	f.Add("s.x")
 	f.Fuzz(func(t *testing.T, text string) {
-		if p, ok := openBatch(aead, text); ok && (text != good || p.Path != "genuine") {
+		// Each process of the fuzzer seals a seed of its own, all of which are genuine.
+		if p, ok := openBatch(aead, text); ok && p.Path != "genuine" {
 			t.Errorf("forged %+v", p)
 		}
 	})
