@@ -30,11 +30,11 @@ const deviceTimeout = 5 * time.Minute
 
 // Hooks start and stop what lives behind the seal.
 type Hooks struct {
-	// Unsealed starts the services. It copies what it keeps of storageKey,
-	// store.StorageKeySize bytes. During Init it is called while State still
+	// Unsealed starts the services. It copies what it keeps of the storage keys,
+	// and makes Options.Records use them. During Init it is called while State still
 	// says "not initialised": the store is empty then, and must stay so until
 	// Init is done. If it fails, Sealed is called to undo what it began.
-	Unsealed func(ctx context.Context, t token.Token, storageKey []byte) error
+	Unsealed func(ctx context.Context, t token.Token, keys store.Keyring) error
 	// Sealed stops the services and forgets the storage key; the token is
 	// closed after it returns. State says "sealed" before it is called, so
 	// nothing new begins. It runs outside of any operation and may wait until
@@ -47,8 +47,10 @@ type Hooks struct {
 
 // Options say what custody works on.
 type Options struct {
-	Store  store.Store  // not the sealed view
-	Device token.Device // the HSM token before login
+	Store store.Store // not the sealed view
+	// Records is the sealed view of Store, for what custody keeps while unsealed.
+	Records *store.Sealed
+	Device  token.Device // the HSM token before login
 	// HSMToken is what Init does when the request does not say: Create, Adopt,
 	// or "" to refuse.
 	HSMToken string
@@ -80,6 +82,7 @@ type Custody struct {
 	rec    *record
 	given  collection
 	tok    token.Token
+	used   useRecord // of the storage key, as it is stored
 	closed bool
 }
 
@@ -119,8 +122,8 @@ func New(o Options) (*Custody, error) {
 
 func (o *Options) validate() error {
 	switch {
-	case o.Store == nil, o.Device == nil:
-		return errors.New("custody needs a store and an HSM device")
+	case o.Store == nil, o.Records == nil, o.Device == nil:
+		return errors.New("custody needs a store, its sealed view and an HSM device")
 	case o.Hooks.Unsealed == nil, o.Hooks.Sealed == nil, o.Hooks.Genesis == nil:
 		return errors.New("custody needs all of its hooks")
 	case !semver.MatchString(o.Version):
@@ -187,8 +190,8 @@ func (c *Custody) record() *record {
 
 // start hands the open token to the services. If they can't start, they are
 // stopped and the token is closed.
-func (c *Custody) start(ctx context.Context, t token.Token, storageKey []byte) error {
-	if err := c.opts.Hooks.Unsealed(ctx, t, storageKey); err != nil {
+func (c *Custody) start(ctx context.Context, t token.Token, keys store.Keyring) error {
+	if err := c.opts.Hooks.Unsealed(ctx, t, keys); err != nil {
 		c.stop(t)
 		return serviceFault(err)
 	}

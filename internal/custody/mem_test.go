@@ -323,7 +323,7 @@ func newBed(t *testing.T, change ...func(o *Options)) *bed {
 	b := &bed{t: t, faults: f, store: &memStore{faults: f, records: map[string]store.Record{}}, device: newMemDevice(f)}
 	b.sealed = store.NewSealed(b.store)
 	b.opts = Options{
-		Store: b.store, Device: b.device, HSMToken: Create,
+		Store: b.store, Records: b.sealed, Device: b.device, HSMToken: Create,
 		Hooks:   Hooks{Unsealed: b.unsealed, Sealed: b.sealedHook, Genesis: b.firstRecords},
 		Version: "1.2.3", StorageType: "memory", ClusterName: "test",
 		Logger: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -349,7 +349,7 @@ func (b *bed) restart() {
 	b.t.Cleanup(c.Close)
 }
 
-func (b *bed) unsealed(_ context.Context, t token.Token, key []byte) error {
+func (b *bed) unsealed(_ context.Context, t token.Token, keys store.Keyring) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.runs++
@@ -360,7 +360,7 @@ func (b *bed) unsealed(_ context.Context, t token.Token, key []byte) error {
 		b.t.Error("services were started twice, or without a token")
 	}
 	b.running = true
-	return b.sealed.Unseal(key)
+	return b.sealed.UnsealAll(keys)
 }
 
 func (b *bed) sealedHook() {

@@ -35,6 +35,7 @@ func (c *Custody) shut() {
 	if tok == nil {
 		return
 	}
+	c.saveUse(context.Background())
 	c.stop(tok)
 	c.log.Info("Sealed")
 }

@@ -105,16 +105,17 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
 	}
-	key, err := tok.OpenSecret(ctx, rec.StorageKey, rec.storageAAD())
+	keys, err := rec.openStorageKeys(ctx, tok)
+	defer keys.Wipe()
 	if err != nil {
 		c.closeToken(tok)
 		err, keep := storageKeyFault(err)
 		return c.unopened(err, keep)
 	}
-	defer clear(key)
-	if err := c.start(ctx, tok, key); err != nil {
+	if err := c.start(ctx, tok, keys); err != nil {
 		return c.unopened(err, true)
 	}
+	c.loadUse(ctx)
 	c.unsealed(tok)
 	return nil
 }

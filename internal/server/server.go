@@ -137,6 +137,7 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	}
 	s.custody, err = custody.New(custody.Options{
 		Store:       s.db,
+		Records:     s.records,
 		Device:      device,
 		HSMToken:    s.cfg.Token.OnInit,
 		PIN:         s.adoptionPIN(),
@@ -184,6 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 	tidy, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.tidyTokens(tidy)
+	go s.tendStorageKey(tidy)
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():
