@@ -82,7 +82,7 @@ type Custody struct {
 	rec    *record
 	given  collection
 	tok    token.Token
-	used   useRecord // of the storage key, as it is stored
+	used   useRecord // of the storage key in use; of no term until it is asked for
 	closed bool
 }
 
@@ -215,6 +215,7 @@ func (c *Custody) unsealed(t token.Token) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tok = t
+	c.used = useRecord{}
 	c.given.wipe()
 	c.state.Store(stateInitialized | stateUnsealed)
 }

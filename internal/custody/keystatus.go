@@ -20,13 +20,13 @@ func (c *Custody) statusOperations() []*op.Operation {
 	}
 }
 
-func (c *Custody) opKeyStatus(context.Context, *op.Call, *api.Empty) (*api.KeyStatus, error) {
+func (c *Custody) opKeyStatus(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.KeyStatus, error) {
 	r := c.record()
 	if r == nil {
 		return nil, fault.New(fault.Uninitialized, "Vault is not initialized")
 	}
 	term, installed := r.term()
-	return &api.KeyStatus{Term: term, InstallTime: installed.UTC(), Encryptions: c.seals()}, nil
+	return &api.KeyStatus{Term: term, InstallTime: installed.UTC(), Encryptions: c.seals(ctx)}, nil
 }
 
 func (c *Custody) opHAStatus(context.Context, *op.Call, *api.Empty) (*api.HAStatus, error) {

@@ -125,7 +125,7 @@ func (c *Custody) RotationDue(ctx context.Context) (reason string, err error) {
 	}
 	rec := c.record()
 	_, installed := rec.term()
-	if n := c.seals(); n >= uint64(r.MaxOperations) {
+	if n := c.seals(ctx); n >= uint64(r.MaxOperations) {
 		return fmt.Sprintf("it sealed %d records", n), nil
 	}
 	if age := c.now().Sub(installed); r.Interval > 0 && age >= time.Duration(r.Interval)*time.Second {
@@ -135,42 +135,44 @@ func (c *Custody) RotationDue(ctx context.Context) (reason string, err error) {
 }
 
 // seals is how many records the storage key of the newest term sealed.
-func (c *Custody) seals() uint64 {
-	term, n := c.opts.Records.Seals()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.used.Term != term {
-		return n // rotated, or sealed, in this moment
-	}
-	return c.used.total(n)
+func (c *Custody) seals(ctx context.Context) uint64 {
+	u, n := c.use(ctx)
+	return u.total(n)
 }
 
 // total is the count when Records.Seals counts n.
 func (u *useRecord) total(n uint64) uint64 { return u.Seals - u.here + n }
 
-// loadUse reads the count of the term in use. Without it the count begins at
-// zero: it is an estimate, and nobody is kept out for the want of it.
-func (c *Custody) loadUse(ctx context.Context) {
-	var u useRecord
+// use returns the count of the newest term as it was stored, and what Records.Seals
+// counted. If it can't be read it begins at zero: it is an estimate.
+func (c *Custody) use(ctx context.Context) (u useRecord, n uint64) {
+	term, n := c.opts.Records.Seals()
+	c.mu.Lock()
+	u = c.used
+	c.mu.Unlock()
+	if u.Term == term {
+		return u, n
+	}
+	u = useRecord{}
 	_, err := c.opts.Records.Get(ctx, table, useKey, &u)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrSealed) {
 		c.log.Warn("The count of what the storage key sealed can't be read; it begins anew", "error", err)
 	}
-	if term, _ := c.record().term(); u.Term != term {
+	if u.Term != term {
 		u = useRecord{Term: term}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used = u
+	if c.tok != nil && c.used.Term < term {
+		c.used = u
+	}
+	return u, n
 }
 
 // saveUse stores the count if it changed by more than the storing of it.
 func (c *Custody) saveUse(ctx context.Context) {
-	term, n := c.opts.Records.Seals()
-	c.mu.Lock()
-	u := c.used
-	c.mu.Unlock()
-	if term == 0 || u.Term != term || n <= u.here+1 {
+	u, n := c.use(ctx)
+	if u.Term == 0 || n <= u.here+1 {
 		return
 	}
 	u.Seals, u.here = u.total(n), n

@@ -115,7 +115,6 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	if err := c.start(ctx, tok, keys); err != nil {
 		return c.unopened(err, true)
 	}
-	c.loadUse(ctx)
 	c.unsealed(tok)
 	return nil
 }
