@@ -116,7 +116,7 @@ func (c *call) route(ctx context.Context) error {
 	}
 	mount, below := table.locate(c.path)
 	if mount != nil && c.enter(mount) {
-		c.op.Mount = mount.Path
+		c.op.Mount, c.op.At = mount.name(), mount.Path
 		c.guard.table.find(mount.Kind, below, c.req.Verb, &c.match)
 	}
 	o := c.match.op
@@ -245,7 +245,7 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken || c.wrapping != "" {
+	if o.Mount == kindToken || o.Public {
 		ctx = context.WithValue(ctx, callerKey{}, c)
 	}
 	return o.Invoke(ctx, &c.op, request)
