@@ -43,6 +43,8 @@ type Hooks struct {
 	// Genesis makes the records of a new server, sealed under the storage key
 	// that Unsealed got. Init writes them in one transaction with its own.
 	Genesis func(ctx context.Context) (rootToken string, changes []store.Change, err error)
+	// RootToken makes a root token, durably, and returns its text.
+	RootToken func(ctx context.Context) (text string, err error)
 }
 
 // Options say what custody works on.
@@ -56,14 +58,19 @@ type Options struct {
 	HSMToken string
 	// PIN returns the user PIN of the token to adopt when the request does not
 	// say; may be nil. Custody wipes what it returned.
-	PIN         func() ([]byte, error)
-	Hooks       Hooks
-	Version     string // semantic version, as clients parse it
-	BuildDate   string
-	StorageType string // for people: "sqlite"
-	ClusterName string
-	Logger      *slog.Logger
-	Now         func() time.Time // nil: time.Now
+	PIN   func() ([]byte, error)
+	Hooks Hooks
+	// RootTokenLength is how many characters the text of a root token has.
+	RootTokenLength int
+	// OpenGenerateRoot lets callers without a client token begin, cancel and
+	// complete the making of a root token, which needs the shares in any case.
+	OpenGenerateRoot bool
+	Version          string // semantic version, as clients parse it
+	BuildDate        string
+	StorageType      string // for people: "sqlite"
+	ClusterName      string
+	Logger           *slog.Logger
+	Now              func() time.Time // nil: time.Now
 }
 
 // Custody is the seal of one server. Its methods are safe for concurrent use.
@@ -83,6 +90,7 @@ type Custody struct {
 	given  collection
 	tok    token.Token
 	used   useRecord // of the storage key in use; of no term until it is asked for
+	root   rootAttempt
 	closed bool
 }
 
@@ -124,7 +132,7 @@ func (o *Options) validate() error {
 	switch {
 	case o.Store == nil, o.Records == nil, o.Device == nil:
 		return errors.New("custody needs a store, its sealed view and an HSM device")
-	case o.Hooks.Unsealed == nil, o.Hooks.Sealed == nil, o.Hooks.Genesis == nil:
+	case o.Hooks.Unsealed == nil, o.Hooks.Sealed == nil, o.Hooks.Genesis == nil, o.Hooks.RootToken == nil:
 		return errors.New("custody needs all of its hooks")
 	case !semver.MatchString(o.Version):
 		return fmt.Errorf("version %q is not of the form 1.2.3; clients can't parse it", o.Version)
@@ -238,6 +246,20 @@ func (g *collection) has(x uint8) bool {
 		}
 	}
 	return false
+}
+
+// take checks a share of set and adds it.
+func (g *collection) take(s *Share, set *Set) error {
+	if err := set.Check(s); err != nil {
+		return err
+	}
+	if g.has(s.X) {
+		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", s.X, len(g.shares), set.T)
+		e.Err = ErrRepeated
+		return e
+	}
+	g.add(*s)
+	return nil
 }
 
 func (g *collection) add(s Share) {

@@ -324,8 +324,9 @@ func newBed(t *testing.T, change ...func(o *Options)) *bed {
 	b.sealed = store.NewSealed(b.store)
 	b.opts = Options{
 		Store: b.store, Records: b.sealed, Device: b.device, HSMToken: Create,
-		Hooks:   Hooks{Unsealed: b.unsealed, Sealed: b.sealedHook, Genesis: b.firstRecords},
-		Version: "1.2.3", StorageType: "memory", ClusterName: "test",
+		Hooks:           Hooks{Unsealed: b.unsealed, Sealed: b.sealedHook, Genesis: b.firstRecords, RootToken: b.newRoot},
+		RootTokenLength: len(rootToken),
+		Version:         "1.2.3", StorageType: "memory", ClusterName: "test",
 		Logger: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {
@@ -369,6 +370,13 @@ func (b *bed) sealedHook() {
 	b.stops++
 	b.running = false
 	b.sealed.Seal()
+}
+
+func (b *bed) newRoot(context.Context) (string, error) {
+	if err := b.faults.step("hook.RootToken"); err != nil {
+		return "", err
+	}
+	return rootToken, nil
 }
 
 func (b *bed) firstRecords(context.Context) (string, []store.Change, error) {

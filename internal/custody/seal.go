@@ -31,6 +31,7 @@ func (c *Custody) shut() {
 	tok := c.tok
 	c.tok = nil
 	c.given.wipe()
+	c.root.wipe()
 	c.mu.Unlock()
 	if tok == nil {
 		return
