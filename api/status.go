@@ -6,7 +6,7 @@ import "time"
 type KeyStatus struct {
 	Term        int       `json:"term" doc:"how many storage keys there were, this one included"`
 	InstallTime time.Time `json:"install_time" doc:"since when it is in use"`
-	Encryptions uint64    `json:"encryptions" doc:"how many records it sealed; after a crash, up to a minute of them is missing"`
+	Encryptions int64     `json:"encryptions" doc:"how many records it sealed; after a crash, up to a minute of them is missing"`
 }
 
 // HAStatus lists the servers of a cluster.

@@ -26,7 +26,7 @@ func (c *Custody) opKeyStatus(ctx context.Context, _ *op.Call, _ *api.Empty) (*a
 		return nil, fault.New(fault.Uninitialized, "Vault is not initialized")
 	}
 	term, installed := r.term()
-	return &api.KeyStatus{Term: term, InstallTime: installed.UTC(), Encryptions: c.seals(ctx)}, nil
+	return &api.KeyStatus{Term: term, InstallTime: installed.UTC(), Encryptions: int64(c.seals(ctx))}, nil
 }
 
 func (c *Custody) opHAStatus(context.Context, *op.Call, *api.Empty) (*api.HAStatus, error) {

@@ -204,7 +204,7 @@ func TestRotationDue(t *testing.T) {
 			t.Errorf("due %q, %v; want %q", got, err, want)
 		}
 	}
-	count := func() uint64 { return mustInvoke[api.KeyStatus](b, "sys.key-status", nil).Encryptions }
+	count := func() int64 { return mustInvoke[api.KeyStatus](b, "sys.key-status", nil).Encryptions }
 	due("")
 	for range 100 {
 		if _, err := b.sealed.SealBlob("p", nil); err != nil {

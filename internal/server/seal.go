@@ -18,6 +18,8 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
 	ops = append(ops, s.documentOperations()...)
+	ops = append(ops, s.auditOperations()...)
+	ops = append(ops, s.configOperations()...)
 	return append(ops, s.metrics.operation())
 }
 
