@@ -48,8 +48,8 @@ type AuthPath struct {
 type TuneAuth struct {
 	Path            string  `json:"-" path:"path" audit:"plain" doc:"path of the auth mount, below auth/: token"`
 	Description     *string `json:"description,omitempty" audit:"plain" doc:"for people"`
-	DefaultLeaseTTL string  `json:"default_lease_ttl,omitempty" audit:"plain" doc:"system; the times of client tokens are set by who makes them, and by roles"`
-	MaxLeaseTTL     string  `json:"max_lease_ttl,omitempty" audit:"plain" doc:"system"`
+	DefaultLeaseTTL string  `json:"default_lease_ttl,omitempty" audit:"plain" doc:"time of a client token for which nothing else is said, such as 1h; system for the server's"`
+	MaxLeaseTTL     string  `json:"max_lease_ttl,omitempty" audit:"plain" doc:"longest time of a client token without a period, such as 24h; system for the server's"`
 	MountSettings
 }
 

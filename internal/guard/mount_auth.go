@@ -89,6 +89,13 @@ func (g *Guard) tuneAuth(ctx context.Context, c *op.Call, req *api.TuneAuth) (*a
 		DefaultLeaseTTL: req.DefaultLeaseTTL, MaxLeaseTTL: req.MaxLeaseTTL, MountSettings: req.MountSettings})
 }
 
+// tokenTTL is the time of client tokens for which nothing else is said, and the
+// longest of those without a period, as the tuning of their mount has them.
+func (l *loaded) tokenTTL() (byDefault, longest api.Seconds) {
+	c := (*l.mounts.table.Load())[kindToken+"/"].config()
+	return c.DefaultLeaseTTL, c.MaxLeaseTTL
+}
+
 // visibleMounts lists the mounts that a caller may use something of. Who shows no
 // client token that counts sees those only that are meant for everybody.
 func (g *Guard) visibleMounts(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.UIMounts, error) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
@@ -124,6 +125,27 @@ func TestAuthMounts(t *testing.T) {
 	token := s.limited(`path "sys/auth/*" { capabilities = ["read", "update", "delete"] }`)
 	for _, verb := range []op.Verb{op.Write, op.Delete} {
 		s.refused(fault.Denied, "", token, verb, "sys/auth/x", nil)
+	}
+}
+
+// The tuning of their mount bounds the times of client tokens, at their creation
+// and when they are renewed.
+func TestTokenTuning(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.must(s.root, op.Write, "sys/auth/token/tune", fill(func(r *api.TuneAuth) { r.DefaultLeaseTTL, r.MaxLeaseTTL = "1h", "2h" }))
+	s.Reset()
+	a := s.token(s.root, func(r *api.CreateToken) { r.Policies = []string{"p"} })
+	if a.LeaseDuration != 3600 {
+		t.Errorf("%+v", a)
+	}
+	if long := s.token(s.root, func(r *api.CreateToken) { r.Policies, r.TTL = []string{"p"}, hours(5) }); long.LeaseDuration != 7200 {
+		t.Errorf("%+v", long)
+	}
+	s.pass(30 * time.Minute)
+	renewed := s.must(a.ClientToken, op.Write, "auth/token/renew-self", fill(func(r *api.RenewToken) { r.Increment = hours(5) })).(*api.Auth)
+	if renewed.LeaseDuration != 5400 {
+		t.Errorf("%+v", renewed)
 	}
 }
 

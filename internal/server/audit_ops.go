@@ -16,15 +16,16 @@ const auditDevice = "file/"
 // who may call the API must not be able to turn it off, so nothing can be changed.
 func (s *Server) auditOperations() []*op.Operation {
 	meta := func(name, path string, verb op.Verb, help string) op.Meta {
-		return op.Meta{Name: "sys.audit." + name, Mount: "sys", Path: path, Verb: verb, Sudo: !strings.HasPrefix(path, "audit-hash"), Help: help}
+		return op.Meta{Name: "sys.audit." + name, Mount: "sys", Path: path, Verb: verb, Sudo: true, Help: help}
 	}
 	list := meta("list", "audit", op.Read, "List the audit devices: the log that the configuration names.")
-	list.TopLevel = true
+	hash := meta("hash", "audit-hash/{path...}", op.Write, "Show how the audit log shows a value, to find it there.")
+	list.TopLevel, hash.TopLevel, hash.Sudo = true, true, false
 	return []*op.Operation{
 		op.Define(list, s.listAudit),
 		op.Define(meta("enable", "audit/{path...}", op.Write, "Make an audit device: refused, the configuration names the audit log."), s.enableAudit),
 		op.Define(meta("disable", "audit/{path...}", op.Delete, "Remove an audit device: refused, the audit log is not optional."), s.disableAudit),
-		op.Define(meta("hash", "audit-hash/{path...}", op.Write, "Show how the audit log shows a value, to find it there."), s.auditHash),
+		op.Define(hash, s.auditHash),
 	}
 }
 

@@ -14,10 +14,11 @@ func (s *Server) configOperations() []*op.Operation {
 		return op.Meta{Name: "sys.config." + name, Mount: "sys", Path: "config/" + path, Verb: op.Read, Sudo: true, Help: help}
 	}
 	cors := meta("cors", "cors", "Show whether browsers on other origins are answered: they are not.")
-	cors.TopLevel = true
+	headers := meta("request-headers", "auditing/request-headers", "List the headers that the audit log shows: there is none.")
+	cors.TopLevel, headers.TopLevel = true, true
 	return []*op.Operation{
 		op.Define(cors, s.readCORS),
-		op.Define(meta("request-headers", "auditing/request-headers", "List the headers that the audit log shows: there is none."), s.readRequestHeaders),
+		op.Define(headers, s.readRequestHeaders),
 		op.Define(meta("state", "state/sanitized", "Show the configuration in force, without secrets."), s.readConfigState),
 	}
 }
