@@ -74,6 +74,9 @@ func vaultState(t *testing.T, c *api.Client) {
 	if p, err := c.Sys().GetPolicy("absent"); err != nil || p != "" {
 		t.Errorf("an absent policy: %q, %v", p, err)
 	}
+	if _, err := c.WithNamespace("team").Logical().Write("transit/keys/app", nil); statusOf(err) != http.StatusNotFound {
+		t.Errorf("in a namespace: %v", err)
+	}
 	if caps, err := c.Sys().CapabilitiesSelf("transit/encrypt/app"); err != nil || !slices.Equal(caps, []string{"root"}) {
 		t.Errorf("capabilities: %v, %v", caps, err)
 	}

@@ -75,6 +75,10 @@ def encrypts(client):
     for text in sealed, again:
         assert transit.decrypt_data("aes", text)["data"]["plaintext"] == b64(b"hello")
     refused(exceptions.InvalidRequest, transit.decrypt_data, "aes", sealed[:-8] + "AAAAAAA=")
+    bound = client.write("transit/encrypt/aes", plaintext=b64(b"x"), associated_data=b64(b"a"))["data"]["ciphertext"]
+    refused(exceptions.InvalidRequest, transit.decrypt_data, "aes", bound)
+    opened = client.write("transit/decrypt/aes", ciphertext=bound, associated_data=b64(b"a"))
+    assert opened["data"]["plaintext"] == b64(b"x")
     batch = [{"plaintext": b64(b"%d" % i), "reference": str(i)} for i in range(5)]
     results = transit.encrypt_data("aes", plaintext=None, batch_input=batch)["data"]["batch_results"]
     opened = transit.decrypt_data("aes", ciphertext=None, batch_input=[{"ciphertext": r["ciphertext"]} for r in results])
