@@ -26,7 +26,7 @@ func TestKMSWrapping(t *testing.T) {
 		ctx := context.Background()
 		s.OK(t, "POST", "transit/keys/autounseal", nil)
 		s.OK(t, "POST", "sys/policies/acl/autounseal", map[string]any{"policy": unsealPolicy})
-		_, answer := s.Do(t, "POST", "auth/token/create-orphan", map[string]any{"policies": []string{"autounseal"}, "period": "5s"})
+		_, answer := s.Do(t, "POST", "auth/token/create-orphan", map[string]any{"policies": []string{"autounseal"}, "period": "10s"})
 		token := answer["auth"].(map[string]any)["client_token"].(string)
 		w := kmsWrapper(t, s, token)
 		if typ, err := w.Type(ctx); err != nil || typ != wrapping.WrapperTypeTransit {
@@ -45,7 +45,7 @@ func TestKMSWrapping(t *testing.T) {
 		if id, err := w.KeyId(ctx); err != nil || id != "v2" {
 			t.Errorf("key id %q, %v", id, err)
 		}
-		time.Sleep(6 * time.Second) // the wrapper renews its token by itself
+		time.Sleep(11 * time.Second) // the wrapper renews its token by itself
 		stored, err := proto.Marshal(blob)
 		if err != nil {
 			t.Fatal(err)

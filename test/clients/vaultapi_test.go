@@ -204,11 +204,11 @@ func vaultWraps(t *testing.T, s *harness.Server, c *api.Client) {
 	}
 }
 
-// vaultWatches keeps a token of five seconds alive for longer, with the client's
+// vaultWatches keeps a token of ten seconds alive for longer, with the client's
 // LifetimeWatcher, as agents do.
 func vaultWatches(t *testing.T, s *harness.Server, c *api.Client) {
 	t.Helper()
-	secret, err := c.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"app"}, Period: "5s"})
+	secret, err := c.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"app"}, Period: "10s"})
 	if err != nil {
 		t.Fatalf("create: %v", err)
 	}
@@ -219,13 +219,13 @@ func vaultWatches(t *testing.T, s *harness.Server, c *api.Client) {
 	}
 	go w.Start()
 	defer w.Stop()
-	end := time.After(6 * time.Second)
+	end := time.After(11 * time.Second)
 	for renewals := 0; ; {
 		select {
 		case err := <-w.DoneCh():
 			t.Fatalf("the watcher ended after %d renewals: %v", renewals, err)
 		case r := <-w.RenewCh():
-			if renewals++; r.Secret.Auth.LeaseDuration != 5 {
+			if renewals++; r.Secret.Auth.LeaseDuration != 10 {
 				t.Errorf("renewed: %+v", r.Secret.Auth)
 			}
 		case <-end:
