@@ -47,8 +47,9 @@ func (s *suite) unwraps(t *testing.T, c *tally, keySize int, v *Vector) {
 		}
 		c.refusals[refusal]++
 	case typ == "hmac" && len(v.Msg) < minHMAC:
-		// It was unwrapped, and is of no use as a key.
-		if !strings.Contains(refusal, "is no key of type hmac") {
+		// It is of no use as a key. An HSM token does not say that it could be
+		// unwrapped all the same.
+		if !strings.Contains(refusal, "is no key of type hmac") && !strings.Contains(refusal, "can't be unwrapped") {
 			t.Errorf("test %d (%s), %d bytes: %s", v.ID, v.Comment, len(v.Msg), refusal)
 		}
 	case refusal != "":
