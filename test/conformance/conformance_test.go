@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"flag"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,7 +26,8 @@ func load(t *testing.T) []*File {
 func TestOurs(t *testing.T) {
 	t.Parallel()
 	s := harness.Dev(t)
-	target := &Target{Addr: s.Addr, Token: s.RootToken}
+	w := watch(t, s)
+	target := &Target{Addr: s.Addr, Token: s.RootToken, Observe: w.observe}
 	files := load(t)
 	if *update {
 		for _, f := range files {
@@ -44,13 +44,15 @@ func TestOurs(t *testing.T) {
 		}
 	}
 	play(t, target, "", files)
+	w.complete(t)
 }
 
 // TestSoftHSM plays them against a server whose keys live in SoftHSM2.
 func TestSoftHSM(t *testing.T) {
 	t.Parallel()
 	s := harness.SoftHSM(t, harness.Options{})
-	play(t, &Target{Addr: s.Addr, Token: s.RootToken}, "softhsm2", load(t))
+	target := &Target{Addr: s.Addr, Token: s.RootToken, Observe: watch(t, s).observe}
+	play(t, target, "softhsm2", load(t))
 }
 
 // TestOther plays them against the server that the environment names.
@@ -92,6 +94,3 @@ func play(t *testing.T, target *Target, server string, files []*File) {
 		t.Errorf("differences.txt: %s | %s | %s: no answer differs there any more", x.Server, x.Exchange, x.At)
 	}
 }
-
-// storable tells of an answer that a cache on its way might keep.
-func storable(resp *http.Response) bool { return resp.Header.Get("Cache-Control") != "no-store" }

@@ -85,8 +85,8 @@ func answerOf(status int, contentType string, body []byte, anyOf []string, known
 	return a
 }
 
-// envelope are the members of Vault's envelope, and what they are when empty.
-var envelope = map[string]any{
+// emptyParts are the members of Vault's envelope, and what they are when empty.
+var emptyParts = map[string]any{
 	"request_id": "<uuid>", "lease_id": "", "renewable": false, "lease_duration": json.Number("0"),
 	"data": nil, "wrap_info": nil, "warnings": nil, "auth": nil,
 }
@@ -101,11 +101,11 @@ func form(v any) (string, any) {
 	}
 	rest := map[string]any{}
 	for name, value := range o {
-		if empty, ours := envelope[name]; !ours || empty != value {
+		if empty, ours := emptyParts[name]; !ours || empty != value {
 			rest[name] = value
 		}
 	}
-	for name := range envelope {
+	for name := range emptyParts {
 		if _, ok := o[name]; !ok {
 			return "bare", v
 		}
@@ -115,7 +115,7 @@ func form(v any) (string, any) {
 		return "envelope", rest
 	}
 	for name := range data {
-		if _, ours := envelope[name]; !ours {
+		if _, ours := emptyParts[name]; !ours {
 			delete(rest, name)
 		}
 	}
@@ -125,7 +125,7 @@ func form(v any) (string, any) {
 // copied tells whether all members of data are in rest too.
 func copied(data, rest map[string]any) bool {
 	for name, value := range data {
-		if _, ours := envelope[name]; ours {
+		if _, ours := emptyParts[name]; ours {
 			continue
 		}
 		beside, ok := rest[name]
