@@ -83,6 +83,9 @@ func Parse(name, text string) (*File, error) {
 	about, rest, _ := strings.Cut("\n"+text, "\n== ")
 	f := &File{Name: name, About: strings.TrimSpace(about)}
 	seen := map[string]bool{}
+	if strings.HasPrefix(f.About, "== ") {
+		return nil, fmt.Errorf("%s: %q: an exchange begins at the beginning of a line", name, f.About)
+	}
 	if rest == "" {
 		return f, nil
 	}
@@ -204,7 +207,7 @@ func (e *Exchange) write(b *strings.Builder) {
 	if e.Form == "" {
 		return
 	}
-	fmt.Fprintf(b, "-- %d %s\n", e.Status, e.Form)
+	fmt.Fprintf(b, "-- %03d %s\n", e.Status, e.Form)
 	if e.Golden != "" {
 		fmt.Fprintf(b, "%s\n", e.Golden)
 	}

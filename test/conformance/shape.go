@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -22,7 +23,7 @@ type Answer struct {
 	//	envelope+copies  the same, and data's members are beside it as well
 	//	errors    {"errors":[…]} and nothing else; the shape is the list
 	//	bare      any other JSON
-	//	text/…    a media type that is not JSON
+	//	text/…    a media type that is not JSON; untyped if there is none
 	Form string
 	// Shape is the body as json.Unmarshal gives it, with markers such as <uuid>
 	// for values that change, nil if there is nothing to compare.
@@ -67,10 +68,7 @@ func answerOf(status int, contentType string, body []byte, anyOf []string, known
 	}
 	mediaType, _, _ := mime.ParseMediaType(contentType)
 	if mediaType != "application/json" {
-		a.Form = strings.ReplaceAll(mediaType, " ", "") + "?"
-		if mediaType != "" {
-			a.Form = mediaType
-		}
+		a.Form = cmp.Or(mediaType, "untyped")
 		return a
 	}
 	v, err := decode(body)
