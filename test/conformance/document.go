@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,22 @@ func ParseDocument(text []byte) (*Document, error) {
 		return nil, fmt.Errorf("reading the OpenAPI document: %w", err)
 	}
 	return d, nil
+}
+
+// mounted is the mount that a file of exchanges makes.
+var mounted = regexp.MustCompile(`^/v1/conformance-[a-z0-9]+/`)
+
+// Place is a request's path as the document has it: below /v1, and below the mount
+// transit/ instead of one that exchanges made. Requests for help, and those outside
+// /v1, have none.
+func Place(req *http.Request) (path string, ok bool) {
+	path, ok = strings.CutPrefix(mounted.ReplaceAllString(req.URL.Path, "/v1/transit/"), "/v1")
+	return path, ok && !req.URL.Query().Has("help")
+}
+
+// Wrapped tells whether wrap_info was given instead of the operation's answer.
+func Wrapped(req *http.Request, resp *http.Response) bool {
+	return req.Header.Get("X-Vault-Wrap-TTL") != "" && resp.StatusCode == http.StatusOK
 }
 
 // methods are the document's methods for those of requests.

@@ -2,8 +2,6 @@ package conformance
 
 import (
 	"net/http"
-	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/test/harness"
@@ -36,23 +34,20 @@ func watch(t *testing.T, s *harness.Server) *watcher {
 	return &watcher{t: t, document: document, good: map[string]bool{}, bad: map[string]bool{}}
 }
 
-// mounted is the mount that a file makes; the document describes transit/ alike.
-var mounted = regexp.MustCompile(`^/v1/conformance-[a-z0-9]+/`)
-
 func (w *watcher) observe(e *Exchange, req *http.Request, _ []byte, resp *http.Response, body []byte) {
 	if resp.Header.Get("Cache-Control") != "no-store" {
 		w.t.Errorf("%s %s: Cache-Control is %q", req.Method, req.URL.Path, resp.Header.Get("Cache-Control"))
 	}
-	path, ok := strings.CutPrefix(mounted.ReplaceAllString(req.URL.Path, "/v1/transit/"), "/v1")
-	if !ok || req.URL.Query().Has("help") {
+	path, ok := Place(req)
+	if !ok {
 		return
 	}
 	if name, ok := w.document.Find(req.Method, path); ok {
 		w.good[name] = w.good[name] || resp.StatusCode < 300
 		w.bad[name] = w.bad[name] || resp.StatusCode >= 400
 	}
-	if req.Header.Get("X-Vault-Wrap-TTL") != "" && resp.StatusCode == http.StatusOK {
-		return // instead of the operation's answer wrap_info
+	if Wrapped(req, resp) {
+		return
 	}
 	if err := w.document.Check(req.Method, path, resp, body); err != nil {
 		w.t.Errorf("%q: %s %s: the answer is not as the OpenAPI document says: %v", e.Name, req.Method, req.URL.Path, err)
