@@ -1,6 +1,9 @@
 package vault
 
 import (
+	"bytes"
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/api"
@@ -48,4 +51,29 @@ func TestBrokenItemsAreNotPassedOver(t *testing.T) {
 			t.Errorf("%s: read as %+v", body, r)
 		}
 	}
+}
+
+// FuzzBatchItems: what is no JSON is refused, whatever is wrong with its items too,
+// and an item without a problem has what encoding/json reads in it.
+func FuzzBatchItems(f *testing.F) {
+	f.Add([]byte(`{"batch_input":[{"plaintext":"!","reference":"r"},{"plaintext":"aGk=","key_version":"two"},null]}`))
+	f.Add([]byte(`{"batch_input":[{"context":{"a":[1,"]}"]},"plaintext":""}]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var got api.Encrypt
+		if _, err := decodeJSON(in, &got, 64); err != nil || strings.Trim(string(in), " \t\r\n") == "" {
+			return
+		}
+		if !json.Valid(in) {
+			t.Fatalf("%q was taken", in)
+		}
+		var want api.Encrypt
+		if json.Unmarshal(in, &want) != nil || repeats(in) || len(want.BatchInput) != len(got.BatchInput) {
+			return // weak types, which encoding/json does not have
+		}
+		for i, item := range got.BatchInput {
+			if item.Problem == "" && !bytes.Equal(item.Plaintext, want.BatchInput[i].Plaintext) {
+				t.Fatalf("%q: item %d is %+v, want %+v", in, i, item, want.BatchInput[i])
+			}
+		}
+	})
 }
