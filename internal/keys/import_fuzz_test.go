@@ -42,7 +42,7 @@ func FuzzImport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typ uint8, wrapped bool, secret []byte) {
 		blob := secret
 		if wrapped && len(secret) > 0 {
-			blob = wrapFor(t, public, secret)
+			blob = wrapFor(t, public, sha256.New, secret)
 		}
 		name := fmt.Sprint("fuzz", made.Add(1))
 		want := types[int(typ)%len(types)]
@@ -61,14 +61,4 @@ func FuzzImport(f *testing.F) {
 			t.Fatalf("imported as %s: %+v, %v", want, k, readErr)
 		}
 	})
-}
-
-// wrapFor makes an import blob.
-func wrapFor(t testing.TB, public *rsa.PublicKey, secret []byte) []byte {
-	t.Helper()
-	kek := make([]byte, 32)
-	rand.Read(kek)
-	first, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public, kek, nil)
-	must(t, err)
-	return append(first, kwp(t, kek, secret)...)
 }

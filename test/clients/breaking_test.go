@@ -26,11 +26,11 @@ const baseline = "testdata/openapi-0.1.json"
 // member of an answer that went, a type that changed, a field that a request must
 // have now: each fails. What is new does not.
 //
-// A change that is meant is accepted with
+// A change that is meant is accepted, in the directory of this module, with
 //
-//	go test ./test/clients -run TestNothingBreaks -accept-breaks
+//	go test . -run TestNothingBreaks -accept-breaks
 //
-// from the directory test/clients with the path ".", and is said in CHANGELOG.md.
+// and is said in CHANGELOG.md.
 func TestNothingBreaks(t *testing.T) {
 	t.Parallel()
 	now := present(t)
