@@ -82,9 +82,18 @@ func TestRequests(t *testing.T) {
 			}},
 		{"settings", data, `GET /v1/transit/config/keys `,
 			func(x context.Context, c *Client) error { _, err := c.KeySettings(x); return err }},
+		{"read for a context", data, `GET /v1/transit/keys/k?context=%2B%2F8%3D `,
+			func(x context.Context, c *Client) error {
+				_, err := c.ReadKeyFor(x, "k", []byte{0xfb, 0xff})
+				return err
+			}},
+		{"derive a key", "", `PUT /v1/transit/derive-key/k {"base_key_name":"own","peer_public_key":"pem"}`,
+			func(x context.Context, c *Client) error {
+				return c.DeriveKey(x, api.DeriveKey{Name: "k", BaseKeyName: "own", PeerPublicKey: "pem"})
+			}},
 		{"set settings", data, `PUT /v1/transit/config/keys {"disable_upsert":true}`,
 			func(x context.Context, c *Client) error {
-				_, err := c.SetKeySettings(x, api.KeySettings{DisableUpsert: true})
+				_, err := c.SetKeySettings(x, api.SetKeySettings{DisableUpsert: new(true)})
 				return err
 			}},
 		{"hash", data, `PUT /v1/transit/hash/sha3-256 {"input":"eA=="}`,

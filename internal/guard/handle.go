@@ -36,6 +36,7 @@ type call struct {
 	event    Event
 	inMount  *sync.RWMutex // held for reading while the call is under way
 	wrapping string        // text of the wrapping token that the call opens
+	task     *task         // of the server itself, nil for a caller's
 }
 
 // Handle finds the operation, checks the caller, records the intent, performs,
@@ -44,8 +45,12 @@ type call struct {
 // Errors are *fault.Error with what the caller may know; any other error of a
 // service is logged here and reaches the caller as an internal one. Whatever
 // happens before the intent is recorded is a refusal: nothing was done.
-func (g *Guard) Handle(ctx context.Context, req *Request) (answer *Answer, err error) {
-	c := &call{guard: g, req: req, path: canonical(req.Path), op: op.Call{Time: g.now()}}
+func (g *Guard) Handle(ctx context.Context, req *Request) (*Answer, error) {
+	return g.pass(ctx, req, nil)
+}
+
+func (g *Guard) pass(ctx context.Context, req *Request, t *task) (answer *Answer, err error) {
+	c := &call{guard: g, req: req, path: canonical(req.Path), op: op.Call{Time: g.now()}, task: t}
 	if req.Help {
 		c.path = kindSys + "/" + HelpPath + "/" + c.path
 	}
@@ -133,6 +138,9 @@ func (c *call) route(ctx context.Context) error {
 // admit does everything that comes before the intent: identity, policy, request.
 // It returns what of the request is known even if it refuses.
 func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err error) {
+	if c.task != nil {
+		return c.admitTask()
+	}
 	o = c.match.op
 	if opensWrapped(o) {
 		request, err = c.admitWrapping(ctx, o)
@@ -247,6 +255,9 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 	}()
 	if o.Mount == kindToken || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
+	}
+	if c.task != nil {
+		return c.task.do(ctx, &c.op)
 	}
 	return o.Invoke(ctx, &c.op, request)
 }

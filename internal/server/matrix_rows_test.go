@@ -92,6 +92,9 @@ var matrixRows = map[string]matrixRow{
 	"token.roles.delete":  {path: "roles/old", status: 204, takesAny: noMatter},
 	"token.roles.create":  {path: "create/known", body: `{"ttl":"1h"}`, status: 200, unknown: `create/unknown {}`},
 
+	"transit.derive-key": {path: "derive-key/agreed", body: `{"base_key_name":"p256","peer_public_key":"$PUBLIC"}`, status: 204,
+		unknown: `derive-key/none {"base_key_name":"unknown","peer_public_key":"$PUBLIC"}`},
+
 	"transit.keys.create":    {path: "keys/new", body: `{}`, status: 200, takesAny: makesIt},
 	"transit.keys.read":      {path: "keys/aes", status: 200, unknown: "keys/unknown"},
 	"transit.keys.delete":    {path: "keys/old", status: 204, unknown: "keys/unknown"},
