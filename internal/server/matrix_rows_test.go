@@ -187,7 +187,7 @@ var matrixRows = map[string]matrixRow{
 	"transit.wrapping-key":             {path: "wrapping_key", status: 200},
 	"transit.keys.csr":                 {path: "keys/p256/csr", body: `{}`, status: 200, unknown: "keys/unknown/csr {}"},
 	"transit.keys.set-certificate":     {path: "keys/p256/set-certificate", body: `{"certificate_chain":"no PEM"}`, status: 400, unknown: `keys/unknown/set-certificate {"certificate_chain":"no PEM"}`},
-	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 204, unknown: "keys/unknown/soft-delete"},
-	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 204, unknown: "keys/unknown/soft-delete-restore"},
+	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 200, unknown: "keys/unknown/soft-delete"},
+	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 200, unknown: "keys/unknown/soft-delete-restore"},
 	"transit.keys.trim":                {path: "keys/long/trim", body: `{"min_available_version":2}`, status: 200, unknown: `keys/unknown/trim {"min_available_version":2}`},
 }
