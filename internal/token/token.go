@@ -158,6 +158,12 @@ type Token interface {
 	// interrupted call left, so it is safe to repeat until it was acknowledged.
 	// ErrUnsupported if the module can't hold the type at all, or not at that place.
 	Generate(ctx context.Context, spec Spec) (Stored, error)
+	// Import makes a key of a secret that was wrapped elsewhere; spec.Size does
+	// not matter. The secret is unwrapped inside the token and never outside it.
+	// ErrOpen for everything that is wrong with the blob, a secret of another
+	// type too, and then the token holds nothing of it. It can be repeated as
+	// Generate can. ErrUnsupported if the token can't do it; see Hold.Import.
+	Import(ctx context.Context, spec Spec, p Package) (Stored, error)
 	// Key returns a handle of a stored key. It does not talk to the token:
 	// what is wrong with the key shows at its first use.
 	Key(s Stored) (Key, error)
@@ -213,6 +219,7 @@ type Software interface {
 type Hold struct {
 	Wrapped bool   // as wrapped keys
 	Object  bool   // as token objects
+	Import  bool   // a wrapped secret of the type can be unwrapped inside the token
 	Note    string // what is composed or a quirk, "" if all is native
 }
 

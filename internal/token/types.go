@@ -106,6 +106,9 @@ func (t Type) Class() Class {
 	return types[t].class
 }
 
+// Bits returns the key size in bits, see Type.Bits.
+func (s *Stored) Bits() int { return s.Type.Bits() }
+
 // Bits returns the key size: of the secret for AEADs, of the field or modulus
 // for asymmetric types, 0 for HMAC.
 func (t Type) Bits() int {

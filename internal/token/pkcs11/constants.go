@@ -29,6 +29,7 @@ const (
 	AttrNeverExtract    CKA = 0x164
 	AttrAlwaysSensitive CKA = 0x165
 	AttrModifiable      CKA = 0x170
+	AttrAlwaysAuth      CKA = 0x202
 	AttrECParams        CKA = 0x180
 	AttrECPoint         CKA = 0x181
 	AttrWrapWithTrusted CKA = 0x210

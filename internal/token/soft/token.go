@@ -86,7 +86,7 @@ func (t *Token) ready(ctx context.Context) error {
 func (t *Token) Info() token.Info {
 	holds := make(map[token.Type]token.Hold)
 	for _, typ := range token.Types() {
-		holds[typ] = token.Hold{Wrapped: true, Object: true}
+		holds[typ] = token.Hold{Wrapped: true, Object: true, Import: true}
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()

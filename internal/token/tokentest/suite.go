@@ -102,6 +102,7 @@ func (s *suite) testToken(t *testing.T) {
 		s.run(t, "Random", func(t *testing.T) { s.testRandom(t, tok) })
 		s.run(t, "Unsupported", func(t *testing.T) { s.testUnsupported(t, tok) })
 		s.run(t, "Blobs", func(t *testing.T) { s.testBlobs(t, tok) })
+		s.run(t, "Import", func(t *testing.T) { s.testImport(t, tok) })
 		s.run(t, "Contexts", func(t *testing.T) { s.testContexts(t, tok) })
 		s.run(t, "ManyAtOnce", func(t *testing.T) { s.testManyAtOnce(t, tok) })
 		for typ, places := range s.held(tok) {

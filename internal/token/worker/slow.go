@@ -66,6 +66,7 @@ func (s *slowLane) run() {
 		if err != nil && deviceGone(err) {
 			s.p.fatal(err)
 		}
+		clear(f.payload)
 		if err := s.p.write(appendAnswer(nil, f, err, body)); err != nil {
 			s.p.fatal(err)
 		}
@@ -105,6 +106,13 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 		if err != nil && asFailure(err).reason == reasonFind {
 			err = orGone(s.session, err)
 		}
+		return func(b []byte) []byte { return appendStored(b, st) }, err
+	case frameImport:
+		r, err := parseImport(f.payload)
+		if err != nil {
+			return nil, &failure{reason: reasonFrame, msg: "import: malformed"}
+		}
+		st, err := p.importKey(&r)
 		return func(b []byte) []byte { return appendStored(b, st) }, err
 	default: // frameTry
 		r := reader{b: f.payload}

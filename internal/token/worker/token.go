@@ -158,6 +158,7 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		f.forgedTag, f.forgedBlob = h.facts.forgedTag, h.facts.forgedBlob
+		f.kwp, f.creates, f.edwards = h.facts.kwp, h.facts.creates, h.facts.edwards
 		h.facts, h.provisioned = f, time.Now()
 		h.info.Transferable = f.transferable
 		h.info.Quirks = h.quirks()

@@ -32,6 +32,7 @@ const (
 	frameProvision = 10
 	frameSystem    = 11
 	frameTry       = 12
+	frameImport    = 13
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )
@@ -175,6 +176,8 @@ const (
 	reasonSession                // the login or the device is gone; the worker ends
 	reasonNotReady               // hot frame for an empty slot
 	reasonGone                   // the token shows none of its system keys (any more)
+	reasonOpen                   // a wrapped secret is not authentic, or of another type
+	reasonRefused                // the module has no such way; the server knows another
 )
 
 // failure is an error that crossed the wire.
