@@ -122,7 +122,7 @@ func (s *Service) removeVersions(ctx context.Context, k *key, first, last int) (
 func appendInToken(to []secretRecord, r *versionRecord) []secretRecord {
 	for _, secret := range []*secretRecord{&r.Main, r.MAC} {
 		switch {
-		case secret == nil:
+		case secret == nil, secret.publicOnly():
 		case secret.Place == api.ProtectionSoftware:
 			clear(secret.Secret)
 		default:

@@ -83,14 +83,22 @@ func (s *Service) makeSecret(ctx context.Context, m *material, n keyName, t toke
 		secret, public, err := s.software.Generate(spec)
 		return secretRecord{Type: t, Size: size, Place: place, Public: public, Secret: secret}, err
 	case api.ProtectionToken:
-		return s.makeObject(ctx, m, n, spec)
+		return s.makeObject(ctx, m, n, spec, token.Token.Generate)
 	}
+	return s.makeWrapped(ctx, spec, token.Token.Generate)
+}
+
+// maker makes the key of a specification in the HSM token: Generate, or what
+// takes a secret in.
+type maker func(tok token.Token, ctx context.Context, spec token.Spec) (token.Stored, error)
+
+func (s *Service) makeWrapped(ctx context.Context, spec token.Spec, do maker) (secretRecord, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return secretRecord{}, err
 	}
 	spec.Place = token.PlaceWrapped
-	stored, err := tok.Generate(ctx, spec)
+	stored, err := do(tok, ctx, spec)
 	if err != nil {
 		return secretRecord{}, err
 	}
@@ -99,7 +107,7 @@ func (s *Service) makeSecret(ctx context.Context, m *material, n keyName, t toke
 
 // makeObject makes a token object. Its intent is in the store before, so that
 // an object which no version names is found and destroyed.
-func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec token.Spec) (secretRecord, error) {
+func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec token.Spec, do maker) (secretRecord, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return secretRecord{}, err
@@ -114,7 +122,7 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 		return secretRecord{}, storeFault(err, "note the new key object")
 	}
 	m.intents = append(m.intents, put.Key)
-	stored, err := tok.Generate(ctx, spec)
+	stored, err := do(tok, ctx, spec)
 	if err != nil {
 		return secretRecord{}, err
 	}

@@ -105,6 +105,12 @@ func newID() (id token.ID) {
 	return id
 }
 
+// publicOnly tells whether the record is a public key alone, whose private key
+// was never here. Its place is where that key would go.
+func (r *secretRecord) publicOnly() bool {
+	return r.Public != nil && r.ID == "" && len(r.Secret) == 0
+}
+
 func recordOf(s token.Stored) secretRecord {
 	r := secretRecord{Type: s.Type, Size: s.Size, ID: hex.EncodeToString(s.ID[:]), Blob: s.Blob, Public: s.Public}
 	r.Place = api.ProtectionWrapped
