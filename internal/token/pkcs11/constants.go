@@ -44,11 +44,14 @@ const (
 
 // Key types (CKA_KEY_TYPE).
 const (
-	KeyRSA     uint64 = 0x00
-	KeyEC      uint64 = 0x03
-	KeyGeneric uint64 = 0x10
-	KeyAES     uint64 = 0x1F
-	KeyEdwards uint64 = 0x40
+	KeyRSA        uint64 = 0x00
+	KeyEC         uint64 = 0x03
+	KeyGeneric    uint64 = 0x10
+	KeySHA256HMAC uint64 = 0x2B
+	KeySHA384HMAC uint64 = 0x2C
+	KeySHA512HMAC uint64 = 0x2D
+	KeyAES        uint64 = 0x1F
+	KeyEdwards    uint64 = 0x40
 )
 
 // User types (C_Login) and session state CKS_RW_USER_FUNCTIONS.

@@ -149,9 +149,14 @@ func newObject(u use, spec token.Spec) (*object, error) {
 }
 
 func (o *object) stored() token.Stored {
-	return token.Stored{
+	s := token.Stored{
 		Type: o.typ, Size: o.size, Place: token.PlaceObject, ID: o.id, Public: bytes.Clone(o.public),
 	}
+	if o.named {
+		name := o.name()
+		s.Name = &name
+	}
+	return s
 }
 
 // AuditKey implements token.Token.

@@ -150,6 +150,9 @@ func (s *suite) testImportOne(t *testing.T, tok token.Token, spec token.Spec, wr
 	k := s.subject(t, tok, stored)
 	k.use(t)
 	k.checkSecret(t, secret)
+	if spec.Type == token.AES128 || spec.Type == token.AES256 {
+		k.checkCBC(t, secret)
+	}
 	must(t, tok.Destroy(s.context(t), stored))
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -150,7 +151,7 @@ func FuzzParseImport(f *testing.F) {
 			return
 		}
 		again, err := parseImport(r.append(nil))
-		if err != nil || again.spec != r.spec || !bytes.Equal(again.blob, r.blob) || !bytes.Equal(again.between, r.between) {
+		if err != nil || !reflect.DeepEqual(again.spec, r.spec) || !bytes.Equal(again.blob, r.blob) || !bytes.Equal(again.between, r.between) {
 			t.Errorf("%+v %v", again, err)
 		}
 	})

@@ -126,11 +126,23 @@ func (p *process) publicRSA(s *pkcs11.Session, h pkcs11.Handle, typ token.Type) 
 	return der, rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], sig)
 }
 
-func (p *process) publicEdwards(s *pkcs11.Session, h pkcs11.Handle) ([]byte, error) {
+// verifyEdwards proves by a signature that a public Ed25519 key is that of h.
+func verifyEdwards(s *pkcs11.Session, h pkcs11.Handle, der []byte) error {
 	sig, err := useOnce(s, pkcs11.Op{Func: pkcs11.Sign, Mech: pkcs11.EdDSA}, h, 0, probeKey, ed25519.SignatureSize)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return err
+	}
+	if public, ok := parsed.(ed25519.PublicKey); !ok || !ed25519.Verify(public, probeKey, sig) {
+		return errors.New("the public half is that of another key")
+	}
+	return nil
+}
+
+func (p *process) publicEdwards(s *pkcs11.Session, h pkcs11.Handle) ([]byte, error) {
 	for _, a := range []pkcs11.CKA{pkcs11.AttrPublicKeyInfo, pkcs11.AttrECPoint} {
 		v, err := s.Attribute(h, a)
 		if err != nil || len(v) == 0 {
@@ -141,10 +153,8 @@ func (p *process) publicEdwards(s *pkcs11.Session, h pkcs11.Handle) ([]byte, err
 				continue
 			}
 		}
-		if parsed, err := x509.ParsePKIXPublicKey(v); err == nil {
-			if public, ok := parsed.(ed25519.PublicKey); ok && ed25519.Verify(public, probeKey, sig) {
-				return v, nil
-			}
+		if verifyEdwards(s, h, v) == nil {
+			return v, nil
 		}
 	}
 	return nil, errors.New("the module does not show the public half")

@@ -114,6 +114,29 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 		}
 		st, err := p.importKey(&r)
 		return func(b []byte) []byte { return appendStored(b, st) }, err
+	case frameObjects:
+		r := reader{b: f.payload}
+		like, limit := r.name(), int(r.u32())
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "objects: malformed"}
+		}
+		list, err := p.objects(like, limit)
+		return func(b []byte) []byte { return appendObjects(b, list) }, err
+	case frameAdopt:
+		r := reader{b: f.payload}
+		like := r.name()
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "adopt: malformed"}
+		}
+		st, err := p.adopt(like)
+		return func(b []byte) []byte { return appendStored(appendName(b, st.Name), st) }, err
+	case frameErase:
+		r := reader{b: f.payload}
+		name := r.name()
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "erase: malformed"}
+		}
+		return nil, p.erase(name)
 	default: // frameTry
 		r := reader{b: f.payload}
 		typ, size := token.Type(r.u8()), int(r.u32())

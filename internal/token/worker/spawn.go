@@ -260,6 +260,8 @@ func seamError(err error) error {
 		seam = token.ErrExists
 	case f.reason == reasonFind, f.reason == reasonKEK, f.reason == reasonGone:
 		seam = token.ErrNotFound
+	case f.reason == reasonMany:
+		seam = token.ErrAmbiguous
 	case f.reason == reasonOpen:
 		return token.ErrOpen
 	case f.reason == reasonHold:

@@ -169,7 +169,11 @@ func appendSpec(b []byte, s token.Spec) []byte {
 	b = append(b, byte(s.Type), byte(s.Place))
 	b = append(b, s.ID[:]...)
 	b = appendU32(b, uint32(s.Size))
-	return appendBytes(b, s.Label)
+	b = appendBytes(b, s.Label)
+	if s.Name == nil {
+		return appendBool(b, false)
+	}
+	return appendName(appendBool(b, true), s.Name)
 }
 
 func parseSpec(p []byte) (token.Spec, error) {
@@ -177,5 +181,8 @@ func parseSpec(p []byte) (token.Spec, error) {
 	s := token.Spec{Type: token.Type(r.u8()), Place: token.Place(r.u8())}
 	copy(s.ID[:], r.take(len(s.ID)))
 	s.Size, s.Label = int(r.u32()), r.str()
+	if r.u8() != 0 {
+		s.Name = new(r.name())
+	}
 	return s, r.end()
 }
