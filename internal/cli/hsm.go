@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) hsmCommand() *cobra.Command {
-	cmd := a.group("hsm", "Show and examine HSM tokens", a.hsmStatusCommand(), a.auditKeyCommand(), a.doctorCommand())
+	cmd := a.group("hsm", "Show and examine HSM tokens", a.hsmStatusCommand(), a.hsmObjectsCommand(), a.auditKeyCommand(), a.doctorCommand())
 	cmd.Long = "An HSM token is what a PKCS#11 module shows: it holds the keys."
 	cmd.Example = "  claviger hsm status\n  claviger hsm doctor --module /usr/lib/softhsm/libsofthsm2.so"
 	return cmd

@@ -20,6 +20,7 @@ type material struct {
 	main    secretRecord
 	mac     *secretRecord
 	intents []string // primary keys of the intents that the version's transaction removes
+	named   bool     // main was made under a name of the caller's choice
 }
 
 // plan is what a version's secrets are to be.
@@ -33,7 +34,7 @@ type plan struct {
 	fallback            bool
 	derived, convergent bool
 	// imported and allowRotation are noted in the key's record.
-	imported, allowRotation bool
+	imported, allowRotation, adopted bool
 }
 
 // makeMaterial makes the secrets of a new version. The caller either commits
@@ -113,8 +114,8 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 		return secretRecord{}, err
 	}
 	spec.Place = token.PlaceObject
-	planned := recordOf(token.Stored{Type: spec.Type, Size: spec.Size, Place: spec.Place, ID: spec.ID})
-	put, err := s.putIntent(n, planned)
+	planned := recordOf(token.Stored{Type: spec.Type, Size: spec.Size, Place: spec.Place, ID: spec.ID, Name: spec.Name})
+	put, err := s.noteIntent(n, planned, spec.Name != nil)
 	if err != nil {
 		return secretRecord{}, storeFault(err, "note the new key object")
 	}
@@ -126,6 +127,7 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 	if err != nil {
 		return secretRecord{}, err
 	}
+	m.named = m.named || spec.Name != nil
 	if stored.Place != token.PlaceObject || hex.EncodeToString(stored.ID[:]) != planned.ID {
 		return secretRecord{}, fault.New(fault.Internal, "the HSM token made another object than it was asked for")
 	}
@@ -159,7 +161,7 @@ func (s *Service) discard(ctx context.Context, m *material) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
 	for _, id := range m.intents {
-		if err := s.dropIntent(ctx, id); err != nil {
+		if err := s.dropIntent(ctx, id, m.named); err != nil {
 			s.log.Warn("an unused key object stays in the HSM token until the next start", "id", id, "error", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	wrappingName = "wrapping_key" // in the place of a key's name
 	wrappingType = token.RSA4096
 	wrappingSize = 512 // bytes of its ciphertexts
 )
@@ -53,7 +54,7 @@ func (s *Service) wrappingKey(ctx context.Context, mount string) (*secretRecord,
 		place = api.ProtectionSoftware
 	}
 	m := &material{}
-	m.main, err = s.makeSecret(ctx, m, keyName{mount, "wrapping_key"}, wrappingType, 0, place)
+	m.main, err = s.makeSecret(ctx, m, keyName{mount, wrappingName}, wrappingType, 0, place)
 	if err == nil {
 		err = s.keepWrappingKey(ctx, mount, m)
 	}
@@ -98,7 +99,7 @@ func (s *Service) dropWrappingKey(ctx context.Context, mount string) error {
 	if err != nil {
 		return storeFault(err, "read the wrapping key")
 	}
-	n := keyName{mount, "wrapping_key"}
+	n := keyName{mount, wrappingName}
 	gone := appendInToken(nil, &versionRecord{Main: r.Secret})
 	changes := []store.Change{s.store.Remove(tableWrapping, mount, rec)}
 	if r.Secret.Place == api.ProtectionToken {
