@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -137,10 +136,7 @@ func useForeign(t *testing.T, h *hsm, st token.Stored) {
 		if err := rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], sig); err != nil {
 			t.Error(err)
 		}
-		ct, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("text"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		ct := tokentest.EncryptPKCS1v15(t, public, []byte("text"))
 		if got := do1(t, k, token.Op{Kind: token.Decrypt, Scheme: token.PKCS1v15}, token.Item{In: ct}); string(got) != "text" {
 			t.Errorf("%q", got)
 		}
@@ -216,10 +212,7 @@ func TestNativePKCS1v15(t *testing.T) {
 	k := handle.(*key)
 	k.rejection = []byte{} // known to be none
 	public := rsaPublic(t, st.Public)
-	ct, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("text"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ct := tokentest.EncryptPKCS1v15(t, public, []byte("text"))
 	op := token.Op{Kind: token.Decrypt, Scheme: token.PKCS1v15}
 	if got := do1(t, k, op, token.Item{In: ct}); string(got) != "text" {
 		t.Errorf("%q", got)
