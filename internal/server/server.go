@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
@@ -136,15 +137,18 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		return err
 	}
 	s.custody, err = custody.New(custody.Options{
-		Store:       s.db,
-		Device:      device,
-		HSMToken:    s.cfg.Token.OnInit,
-		PIN:         s.adoptionPIN(),
-		Hooks:       custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis},
-		Version:     s.version,
-		StorageType: s.cfg.Store.Driver,
-		ClusterName: s.cfg.ClusterName,
-		Logger:      s.log,
+		Store:            s.db,
+		Records:          s.records,
+		Device:           device,
+		HSMToken:         s.cfg.Token.OnInit,
+		PIN:              s.adoptionPIN(),
+		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
+		RootTokenLength:  guard.TokenLength,
+		OpenGenerateRoot: s.cfg.Custody.GenerateRootWithoutToken,
+		Version:          s.version,
+		StorageType:      s.cfg.Store.Driver,
+		ClusterName:      s.cfg.ClusterName,
+		Logger:           s.log,
 	})
 	if err != nil {
 		return err
@@ -181,9 +185,13 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
-	tidy, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	untilDone, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.tidyTokens(tidy)
+	background.Go(func() { s.tidyTokens(untilDone) })
+	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() { s.tendStorageKey(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():
