@@ -108,7 +108,7 @@ func (d *Document) Find(method, path string) (name string, ok bool) {
 }
 
 // several are parameters that take more than one segment.
-var several = []string{"{path}"}
+var several = []string{"{path}", "{prefix}", "{url_lease_id}"}
 
 // match tells how many literal segments a pattern shares with a path, -1 if it
 // does not match.
