@@ -52,7 +52,8 @@ func (m *mountRecord) begin(c *op.Call, f *api.NewMountFlags) error {
 	return nil
 }
 
-// addOptions sets the options that are given; others stay.
+// addOptions sets the options that are given, or removes those given as empty;
+// others stay.
 func (m *mountRecord) addOptions(given map[string]string) error {
 	if len(given) == 0 {
 		return nil
@@ -64,6 +65,10 @@ func (m *mountRecord) addOptions(given map[string]string) error {
 	for name, value := range given {
 		if len(name) > maxSettingText || len(value) > maxSettingText {
 			return fault.New(fault.Invalid, "options: names and values have at most %d bytes", maxSettingText)
+		}
+		if value == "" {
+			delete(options, name)
+			continue
 		}
 		options[name] = value
 	}

@@ -156,7 +156,7 @@ func TestMounts(t *testing.T) {
 		{"team", kindTransit, "path is already in use at team/a/"},
 		{"team/a", kindTransit, "path is already in use at team/a/"},
 		{"other", "kv", "plugin not found in the catalog: kv"},
-		{"other", "", "plugin not found in the catalog: "},
+		{"other", "", "backend type must be specified as a string"},
 		{"other", "sys", "plugin not found in the catalog: "},
 		{"sys/x", kindTransit, "mounts below sys/ are reserved"},
 		{"auth/x", kindTransit, "mounts below auth/ are reserved"},
