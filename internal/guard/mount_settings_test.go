@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,17 @@ func TestMountSettingsRefuse(t *testing.T) {
 			f(&c)
 			r.MountSettings, r.Description = c.MountSettings, new("changed")
 		}))
+	}
+	many := map[string]string{}
+	for i := range 65 {
+		many[strconv.Itoa(i)] = "x"
+	}
+	for want, options := range map[string]map[string]string{
+		"options would have 65 entries":           many,
+		"names and values have at most 256 bytes": {"x": strings.Repeat("x", 257)},
+	} {
+		s.refused(fault.Invalid, want, s.root, op.Write, "sys/mounts/x", fill(func(r *api.CreateMount) { r.Type, r.Options = kindTransit, options }))
+		s.refused(fault.Invalid, want, s.root, op.Write, "sys/mounts/transit/tune", fill(func(r *api.TuneMount) { r.Options = options }))
 	}
 	s.refused(fault.Invalid, "No secret engine mount", s.root, op.Read, "sys/mounts/x", nil)
 	if m := s.must(s.root, op.Read, "sys/mounts/transit", nil).(*api.Mount); m.Description == "changed" {
