@@ -110,6 +110,16 @@ func (d *Document) Find(method, path string) (name string, ok bool) {
 // several are parameters that take more than one segment.
 var several = []string{"{path}", "{prefix}", "{url_lease_id}"}
 
+// OneSegment puts x for the parameters of a pattern that take more than one segment,
+// which validators of OpenAPI documents do not know. It returns false if there is none.
+func OneSegment(pattern string) (path string, ok bool) {
+	path = pattern
+	for _, p := range several {
+		path = strings.ReplaceAll(path, p, "x")
+	}
+	return path, path != pattern
+}
+
 // match tells how many literal segments a pattern shares with a path, -1 if it
 // does not match.
 func match(pattern, path string) int {
