@@ -68,6 +68,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.settingsOperations()...)
 	ops = append(ops, s.careOperations()...)
 	ops = append(ops, s.toolOperations()...)
+	ops = append(ops, s.objectOperations()...)
 	return append(ops, s.signOperations()...)
 }
 
