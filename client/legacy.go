@@ -17,9 +17,3 @@ func (c *Client) CreateLegacyKey(ctx context.Context, r api.CreateLegacyKey) (*a
 func (c *Client) LegacyDecrypt(ctx context.Context, r api.LegacyDecrypt) (*api.LegacyDecrypted, error) {
 	return on[api.LegacyDecrypted](ctx, c, repeatable(r), "legacy", "decrypt", r.Name)
 }
-
-// AdoptKey gives a name to a key that is in the HSM token already. It is never
-// sent twice: the second would find the key there.
-func (c *Client) AdoptKey(ctx context.Context, r api.AdoptKey) (*api.Key, error) {
-	return on[api.Key](ctx, c, single(r), "keys", r.Name, "adopt")
-}

@@ -221,7 +221,7 @@ func (d *daemon) adopt(ctx context.Context, c *client.Client, id string) error {
 	if parseErr != nil || u.String() != id {
 		return err
 	}
-	if _, adoptErr := c.AdoptKey(ctx, api.AdoptKey{Name: id, ID: hex.EncodeToString(u[:])}); adoptErr != nil {
+	if _, adoptErr := c.AdoptKey(ctx, api.AdoptKey{Name: id, ID: hex.EncodeToString(u[:]), Class: "private"}); adoptErr != nil {
 		if isStatus(adoptErr, http.StatusNotFound) || isStatus(adoptErr, http.StatusBadRequest) {
 			return fmt.Errorf("there is no key %s: %w", id, err)
 		}
