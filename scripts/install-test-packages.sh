@@ -4,7 +4,7 @@
 # Packages that are there already are left alone; if all are, nothing is done.
 set -eu
 
-packages="softhsm2 opensc swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools gnupg strace gcc libc6-dev curl procps"
+packages="softhsm2 opensc swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools gnupg strace php-cli gcc libc6-dev curl procps"
 
 missing=""
 for p in $packages; do

@@ -186,7 +186,11 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	failed := make(chan error, len(s.all()))
 	for _, l := range s.all() {
-		s.log.Info("listening", "address", l.address, "tls", l.tls != nil, "front", l.front)
+		log := s.log
+		if l.front != "" {
+			log = log.With("front", l.front)
+		}
+		log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
 	running, stop := context.WithCancel(ctx)
