@@ -45,7 +45,11 @@ claviger.sock there, with the token in the file root-token.`,
 		},
 	}
 	pf := cmd.PersistentFlags()
-	pf.StringVar(&f.config, "config", config.DefaultHSMDaemonFile, "configuration file")
+	file := config.DefaultHSMDaemonFile
+	if env := os.Getenv("HSMDAEMON_CONFIG"); env != "" {
+		file = env
+	}
+	pf.StringVar(&f.config, "config", file, "configuration file; HSMDAEMON_CONFIG is its default")
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, `take the JWT secret "secret" that ownCloud has by default`)
 	cmd.AddCommand(
 		a.listSlotsCommand(f), a.genKeyCommand(f), a.showKeyCommand(f), a.legacyEncryptCommand(f), a.legacyDecryptCommand(f),

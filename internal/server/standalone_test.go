@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -221,40 +219,4 @@ func TestCustodyByPIN(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
-}
-
-// TestFrontExposes: a front without authentication is said loudly.
-func TestFrontListeners(t *testing.T) {
-	t.Parallel()
-	var log lockedLog
-	a := newStandalone(t, "1234")
-	cfg, err := a.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Front.HSMDaemon.Enabled = true
-	cfg.Front.HSMDaemon.Address = "127.0.0.1:0"
-	cfg.Front.HSMDaemon.JWTSecret = []byte(config.DefaultJWTSecret)
-	if _, err := New(cfg, Options{Standalone: a, Version: "0.1.0"}); err == nil || !strings.Contains(err.Error(), "everybody knows it") {
-		t.Errorf("the secret that everybody knows: %v", err)
-	}
-	cfg.Front.HSMDaemon.JWTSecret = []byte("7a7d1826-b514-4d9f-afc7-a7485084e8de")
-	s := running(t, cfg, Options{Standalone: a, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	if s.FrontAddress("hsmdaemon") == "" || s.FrontAddress("nothing") != "" {
-		t.Errorf("addresses %q", s.FrontAddress("hsmdaemon"))
-	}
-	resp, err := http.Post(s.FrontAddress("hsmdaemon")+"/keys/new", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); resp.StatusCode != 401 || err != nil {
-		t.Errorf("without a JWT: %s %s %v", resp.Status, body, err)
-	}
-	if err := s.Reload(); err != nil {
-		t.Error(err)
-	}
-	if text := log.String(); !strings.Contains(text, "front=hsmdaemon") || strings.Contains(text, "ASKS NOBODY") {
-		t.Errorf("the log says %s", text)
-	}
 }
