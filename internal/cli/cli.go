@@ -79,10 +79,10 @@ func (a *app) root() *cobra.Command {
 		commands []*cobra.Command
 	}{
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(),
-			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
+			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
-		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),
+		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
 		{"In the place of older programs:", a.programCommands()},
 		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},

@@ -287,6 +287,9 @@ func (c *Config) Warnings() []string {
 	if c.Custody.Kind == CustodyPIN {
 		w = append(w, "custody by a PIN: who reads the PIN's source opens the HSM token; custodians' shares are safer")
 	}
+	if c.Custody.GenerateRootWithoutToken {
+		w = append(w, "sys/generate-root is open to callers without a client token: they can begin and cancel the making of a root token; set generate_root_without_token = false when it is made")
+	}
 	return append(w, c.frontWarnings()...)
 }
 

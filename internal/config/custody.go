@@ -19,6 +19,10 @@ type Custody struct {
 	// PIN returns the PIN in place of file and variable, for programs that build
 	// the configuration themselves.
 	PIN func() ([]byte, error) `toml:"-"`
+	// GenerateRootWithoutToken opens sys/generate-root to callers without a
+	// client token. The shares are needed in any case, but everybody who reaches
+	// a listener can begin and cancel an attempt.
+	GenerateRootWithoutToken bool `toml:"generate_root_without_token"`
 }
 
 func (c *Custody) validate(p *Problems) {

@@ -65,7 +65,7 @@ func (r *record) checkWithoutShares() error {
 
 func withoutShares() error {
 	return fault.New(fault.Invalid, "this server is opened by a configured PIN: there are no shares, and no key to give").
-		WithHint("it opens by itself at start; after sys/seal, restart it. Its log says why it is sealed")
+		WithHint("it opens by itself at start; after sys/seal, restart it. Its log says why it is sealed. A root token can't be made anew without shares")
 }
 
 // OpenByPIN logs in with the configured PIN and starts the services, on a server

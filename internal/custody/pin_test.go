@@ -56,6 +56,12 @@ func TestPINCustody(t *testing.T) {
 	if !b.works() {
 		t.Error("the services do not read what genesis wrote")
 	}
+	if _, err := b.c.startRoot(t.Context(), &api.StartGenerateRoot{}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a root token without shares: %v", err)
+	}
+	if err := b.c.Rotate(t.Context()); err != nil {
+		t.Errorf("rotation: %v", err)
+	}
 	b.restart()
 	b.wantState(true, true)
 	for range 2 {

@@ -16,6 +16,7 @@ import (
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // foreign makes a key object as another program would.
@@ -178,8 +179,7 @@ func TestLegacy(t *testing.T) {
 		pub, err := e.PublicKey(bg, rsaRef)
 		must(t, err)
 		public := pub.(*rsa.PublicKey)
-		ct, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("foobar"))
-		must(t, err)
+		ct := tokentest.EncryptPKCS1v15(t, public, []byte("foobar"))
 		if p, err := e.DecryptPKCS1v15(bg, rsaRef, ct); err != nil || string(p) != "foobar" {
 			t.Errorf("%q %v", p, err)
 		}

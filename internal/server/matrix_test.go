@@ -47,8 +47,10 @@ type matrix struct {
 
 // newMatrix starts the servers, and makes the objects that the rows name.
 func newMatrix(t *testing.T) *matrix {
+	withRoot := config.Dev(t.TempDir())
+	withRoot.Custody.GenerateRootWithoutToken = true
 	m := &matrix{
-		open:   running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}),
+		open:   running(t, withRoot, Options{Dev: &Dev{RootTokenID: "root"}}),
 		sealed: running(t, config.Dev(t.TempDir()), Options{}),
 		fresh:  running(t, config.Dev(t.TempDir()), Options{}),
 	}
@@ -74,14 +76,18 @@ func newMatrix(t *testing.T) *matrix {
 	if saved.Status != 200 {
 		t.Fatalf("backup: status %d %v", saved.Status, saved.Errors)
 	}
+	m.make(t, "sys/mounts/moving", `{"type":"transit"}`)
+	moved := m.make(t, "sys/remount", `{"from":"moving","to":"moved-before"}`)
 	encrypted := m.make(t, "transit/encrypt/aes", `{"plaintext":"aGk="}`)
 	signed := m.make(t, "transit/sign/p256", `{"input":"aGk="}`)
 	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
 	public := strings.ReplaceAll(exported.Data["keys"].(map[string]any)["1"].(string), "\n", `\n`)
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
-	m.words = strings.NewReplacer("$PUBLIC", public,
+	m.make(t, "auth/token/create", `{"policies":["known"]}`)
+	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
+	m.words = strings.NewReplacer("$PUBLIC", public, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
-		"$BACKUP", saved.Data["backup"].(string))
+		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	return m
 }
 
@@ -149,7 +155,7 @@ var matrixMethods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write
 
 // run is one operation's part of the matrix.
 func (m *matrix) run(t *testing.T, o *op.Operation, row matrixRow) {
-	path := o.Mount + "/" + row.path
+	path := o.Mount + "/" + m.words.Replace(row.path)
 	subject, accessor := m.token(t, path)
 	words := strings.NewReplacer("$TOKEN", subject, "$ACCESSOR", accessor)
 	c := &matrixCalls{m: m, t: t, o: o, method: matrixMethods[o.Verb], path: path, body: words.Replace(m.words.Replace(row.body))}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -162,16 +163,19 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		return err
 	}
 	s.custody, err = custody.New(custody.Options{
-		Store:       s.db,
-		Device:      device,
-		HSMToken:    s.cfg.Token.OnInit,
-		Kind:        s.cfg.Custody.Kind,
-		PIN:         s.pinProvider(),
-		Hooks:       custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis},
-		Version:     s.version,
-		StorageType: s.cfg.Store.Driver,
-		ClusterName: s.cfg.ClusterName,
-		Logger:      s.log,
+		Store:            s.db,
+		Records:          s.records,
+		Device:           device,
+		Kind:             s.cfg.Custody.Kind,
+		HSMToken:         s.cfg.Token.OnInit,
+		PIN:              s.pinProvider(),
+		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
+		RootTokenLength:  guard.TokenLength,
+		OpenGenerateRoot: s.cfg.Custody.GenerateRootWithoutToken,
+		Version:          s.version,
+		StorageType:      s.cfg.Store.Driver,
+		ClusterName:      s.cfg.ClusterName,
+		Logger:           s.log,
 	})
 	if err != nil {
 		return err
@@ -193,10 +197,14 @@ func (s *Server) Run(ctx context.Context) error {
 		log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
-	running, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	untilDone, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.tidyTokens(running)
-	go s.keepOpening(running)
+	background.Go(func() { s.tidyTokens(untilDone) })
+	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() { s.tendStorageKey(untilDone) })
+	background.Go(func() { s.keepOpening(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():

@@ -30,6 +30,19 @@ func (o *object) fits(like *token.ObjectName) bool {
 		(len(like.ID) == 0 || bytes.Equal(like.ID, n.ID))
 }
 
+// lookup finds the object of a stored key: by its name, if it has one, or by its ID.
+func (c *contents) lookup(s *token.Stored) *object {
+	if s.Name == nil {
+		return c.objects[s.ID]
+	}
+	for _, o := range c.objects {
+		if n := o.name(); n.Same(s.Name) {
+			return o
+		}
+	}
+	return nil
+}
+
 // find returns the objects that fit, in the order of their labels and IDs. The
 // caller holds mu.
 func (t *Token) find(like token.ObjectName) (found []*object) {
