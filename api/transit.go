@@ -120,6 +120,7 @@ type Encrypt struct {
 
 // EncryptItem is an item of a batch of Encrypt.
 type EncryptItem struct {
+	BatchItem
 	Plaintext      []byte `json:"plaintext,omitzero"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -158,6 +159,7 @@ type Decrypt struct {
 
 // DecryptItem is an item of a batch of Decrypt.
 type DecryptItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -194,6 +196,7 @@ type Rewrap struct {
 
 // RewrapItem is an item of a batch of Rewrap.
 type RewrapItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -236,6 +239,7 @@ type Sign struct {
 
 // InputItem is an item of a batch of Sign and HMAC.
 type InputItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Context   []byte `json:"context,omitempty"`
 	Reference string `json:"reference,omitempty" audit:"plain"`
@@ -277,6 +281,7 @@ type Verify struct {
 
 // VerifyItem is an item of a batch of Verify.
 type VerifyItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Signature string `json:"signature,omitempty"`
 	HMAC      string `json:"hmac,omitempty"`

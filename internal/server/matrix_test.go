@@ -14,13 +14,14 @@ import (
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/op"
 	"github.com/claviger/claviger/internal/openapi"
+	"github.com/claviger/claviger/test/conformance"
 )
 
 // TestMatrix calls every operation of the table without a client token, with one
 // that is denied the path, with one that has every capability but the needed one,
 // with exactly the needed one, with a wrong body, for an unknown object, and on
-// servers that are sealed and not initialised. Every status must be one that the
-// OpenAPI document names. An operation without a row in matrixRows fails.
+// servers that are sealed and not initialised. Every answer must be as the OpenAPI
+// document says. An operation without a row in matrixRows fails.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	m := newMatrix(t)
@@ -42,6 +43,7 @@ func TestMatrix(t *testing.T) {
 
 type matrix struct {
 	open, sealed, fresh *Server
+	document            *conformance.Document
 	words               *strings.Replacer
 }
 
@@ -54,6 +56,7 @@ func newMatrix(t *testing.T) *matrix {
 		sealed: running(t, config.Dev(t.TempDir()), Options{}),
 		fresh:  running(t, config.Dev(t.TempDir()), Options{}),
 	}
+	m.document = documentOf(t, m.open)
 	var init api.InitResult
 	if status := do(t, m.sealed, "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &init); status != 200 {
 		t.Fatalf("init: status %d", status)
@@ -91,6 +94,20 @@ func newMatrix(t *testing.T) *matrix {
 	return m
 }
 
+// documentOf is the OpenAPI document of a server.
+func documentOf(t *testing.T, s *Server) *conformance.Document {
+	t.Helper()
+	var text string
+	if status := do(t, s, "GET", "sys/internal/specs/openapi", "root", nil, &text); status != 200 {
+		t.Fatalf("the OpenAPI document: status %d", status)
+	}
+	d, err := conformance.ParseDocument([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 type matrixAnswer struct {
 	Status int
 	Errors []string
@@ -123,6 +140,10 @@ func (m *matrix) call(t *testing.T, s *Server, method, path, token, body string)
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	place, _, _ := strings.Cut(path, "?")
+	if err := m.document.Check(method, "/"+place, resp, text); err != nil {
+		t.Errorf("%s %s: the answer is not as the OpenAPI document says: %v", method, path, err)
 	}
 	a := matrixAnswer{Status: resp.StatusCode}
 	if bytes.HasPrefix(text, []byte("{")) {
