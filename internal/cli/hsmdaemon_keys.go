@@ -137,7 +137,8 @@ machine: it is for tests, or with - for data from standard input.`,
 			if err != nil {
 				return err
 			}
-			ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, key, plaintext) //nolint:staticcheck // what the client of the daemon uses
+			//lint:ignore SA1019 it is what the daemon's clients encrypt with
+			ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, key, plaintext)
 			if errors.Is(err, rsa.ErrMessageTooLong) {
 				return usagef("the data has %d bytes; with this key at most %d can be encrypted", len(plaintext), key.Size()-11)
 			}

@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 func TestLegacyOperations(t *testing.T) {
@@ -23,8 +23,7 @@ func TestLegacyOperations(t *testing.T) {
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	must(t, err)
-	ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, public.(*rsa.PublicKey), []byte("foobar"))
-	must(t, err)
+	ciphertext := tokentest.EncryptPKCS1v15(t, public.(*rsa.PublicKey), []byte("foobar"))
 	e.restart()
 	decrypt := func(r api.LegacyDecrypt) (string, error) {
 		d, err := e.legacyDecrypt(bg, call(), &r)

@@ -28,6 +28,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 const frontSecret = "7a7d1826-b514-4d9f-afc7-a7485084e8de"
@@ -101,10 +102,7 @@ func TestFront(t *testing.T) {
 	var log lockedLog
 	s, a := newFrontServer(t, &log, nil)
 	key, id := newPair(t, s)
-	ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, key, []byte("foobar"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ciphertext := tokentest.EncryptPKCS1v15(t, key, []byte("foobar"))
 	if status, body := post(t, http.DefaultClient, s.FrontAddress("hsmdaemon")+"/decrypt/"+id, ciphertext); status != 200 || string(body) != "foobar" {
 		t.Errorf("decrypt: status %d %q", status, body)
 	}

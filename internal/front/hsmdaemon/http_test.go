@@ -24,6 +24,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // call sends a request as the PHP client does: no Content-Type, raw body.
@@ -69,11 +70,7 @@ func newKey(t testing.TB, f http.Handler) (*rsa.PublicKey, string) {
 
 func encrypt(t testing.TB, key *rsa.PublicKey, plaintext []byte) []byte {
 	t.Helper()
-	c, err := rsa.EncryptPKCS1v15(rand.Reader, key, plaintext)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return tokentest.EncryptPKCS1v15(t, key, plaintext)
 }
 
 func TestRoundTrip(t *testing.T) {
