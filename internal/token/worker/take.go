@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -147,6 +148,9 @@ func (p *process) wrapImported(trial pkcs11.Handle, typ token.Type) ([]byte, err
 			return nil, err
 		}
 		blob, err := s.Wrap(p.wrap, kek, trial)
+		if err == nil && typ == token.HMAC {
+			return blob, p.sameHMAC(kek, trial, blob)
+		}
 		if err == nil {
 			return blob, nil
 		}
@@ -155,6 +159,29 @@ func (p *process) wrapImported(trial pkcs11.Handle, typ token.Type) ([]byte, err
 			return nil, holdFailure(err, typ, "wrapping")
 		}
 	}
+}
+
+// sameHMAC tells whether a wrapped HMAC key is still the one that was imported.
+// SoftHSM2 fills a secret with zeros to a multiple of 8 bytes when it wraps it. An
+// HMAC does not change by that (RFC 2104 section 2 does the same) as long as the
+// key is not longer than a block of the hash.
+func (p *process) sameHMAC(kek, key pkcs11.Handle, blob []byte) error {
+	s := p.slow.session
+	again, err := s.Unwrap(p.wrap, kek, blob, unwrapTemplate(token.HMAC))
+	if err != nil {
+		return failf(reasonHold, err, "unwrapping an imported key again")
+	}
+	defer func() { _ = s.Destroy(again) }()
+	var codes [2][]byte
+	for n, h := range []pkcs11.Handle{key, again} {
+		if codes[n], err = useOnce(s, pkcs11.Op{Func: pkcs11.Sign, Mech: pkcs11.SHA256HMAC}, h, 0, make([]byte, 16), sha256.Size); err != nil {
+			return failf(reasonCall, err, "trying an imported key")
+		}
+	}
+	if !bytes.Equal(codes[0], codes[1]) {
+		return &failure{reason: reasonHold, msg: "the module changes an HMAC key of this size when it wraps it"}
+	}
+	return nil
 }
 
 // importObject unwraps the secret again as an object of the token, which is not
