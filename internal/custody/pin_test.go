@@ -216,6 +216,7 @@ func TestAlteredKind(t *testing.T) {
 	b.initByPIN()
 	for name, change := range map[string]func(r *record){
 		"unknown kind": func(r *record) { r.Kind = "none" },
+		"set":          func(r *record) { r.SetID = "0011223344556677" },
 		"shares":       func(r *record) { r.Shares, r.Threshold = 1, 1 },
 		"PINs":         func(r *record) { r.PINs = []byte{1} },
 		"no kind":      func(r *record) { r.Kind = "" },

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/fault"
 )
 
 func newStandalone(t *testing.T, pin string) *Standalone {
@@ -149,6 +151,26 @@ func TestStandaloneSocket(t *testing.T) {
 	if len(s.Addresses()) != 0 {
 		t.Errorf("the API is at %q", s.Addresses())
 	}
+}
+
+// TestStandaloneAlone: a second process waits for the first, and not for ever.
+func TestStandaloneAlone(t *testing.T) {
+	t.Parallel()
+	cfg := config.Dev(t.TempDir())
+	first, second := &Server{cfg: cfg}, &Server{cfg: cfg}
+	if err := first.lockDir(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := second.lockDir(short); fault.KindOf(err) != fault.Conflict {
+		t.Errorf("beside the first: %v", err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { first.lock.Close() })
+	if err := second.lockDir(t.Context()); err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+	second.lock.Close()
 }
 
 func TestStandaloneConfig(t *testing.T) {
