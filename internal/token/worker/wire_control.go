@@ -136,9 +136,6 @@ type facts struct {
 	forgedBlob   pkcs11.CKR // and to a forged wrapped key
 	wrap         pkcs11.CKM // the mechanism that wraps keys, valid if canWrap
 	canWrap      bool
-	kwp          pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
-	creates      bool       // the module takes a secret from outside as a session object
-	edwards      bool       // Ed25519 keys can be unwrapped, and their public half shows
 }
 
 func (f *facts) append(b []byte) []byte {
@@ -150,18 +147,34 @@ func (f *facts) append(b []byte) []byte {
 	b = appendU32(b, uint32(f.forgedTag))
 	b = appendU32(b, uint32(f.forgedBlob))
 	b = appendU32(b, uint32(f.wrap))
-	b = appendBool(b, f.canWrap)
-	b = appendU32(b, uint32(f.kwp))
-	return appendBool(appendBool(b, f.creates), f.edwards)
+	return appendBool(b, f.canWrap)
 }
 
 func parseFacts(r *reader) (facts, error) {
 	f := facts{kek: r.u8() != 0, transferable: r.u8() != 0, trusted: r.u8() != 0, storage: token.Type(r.u8())}
 	f.storageKey = append([]byte(nil), r.bytes()...)
 	f.forgedTag, f.forgedBlob, f.wrap = pkcs11.CKR(r.u32()), pkcs11.CKR(r.u32()), pkcs11.CKM(r.u32())
-	f.canWrap, f.kwp = r.u8() != 0, pkcs11.CKM(r.u32())
-	f.creates, f.edwards = r.u8() != 0, r.u8() != 0
+	f.canWrap = r.u8() != 0
 	return f, r.end()
+}
+
+// intake is how a module takes secrets in. The server asks once, of the first
+// worker: those that replace it must start at once, and what asking needs is
+// what a module may hang in.
+type intake struct {
+	kwp     pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
+	creates bool       // the module takes a secret from outside as a session object
+	edwards bool       // Ed25519 keys can be unwrapped, and their public half shows
+}
+
+func (i *intake) append(b []byte) []byte {
+	b = appendU32(b, uint32(i.kwp))
+	return appendBool(appendBool(b, i.creates), i.edwards)
+}
+
+func parseIntake(r *reader) (intake, error) {
+	i := intake{kwp: pkcs11.CKM(r.u32()), creates: r.u8() != 0, edwards: r.u8() != 0}
+	return i, r.end()
 }
 
 // appendStored and parseStored carry a token.Stored.
