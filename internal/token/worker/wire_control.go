@@ -67,6 +67,8 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendBytes(b, s.slot.Description)
 	b = appendBytes(b, s.slot.Manufacturer)
 	b = appendU64(b, s.slot.Flags)
+	b = appendVersion(b, s.slot.Hardware)
+	b = appendVersion(b, s.slot.Firmware)
 	b = appendBytes(b, s.token.Label)
 	b = appendBytes(b, s.token.Manufacturer)
 	b = appendBytes(b, s.token.Model)
@@ -76,6 +78,7 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendU32(b, uint32(s.token.MaxPIN))
 	b = appendVersion(b, s.token.Hardware)
 	b = appendVersion(b, s.token.Firmware)
+	b = appendUsage(b, &s.token.Usage)
 	b = appendU32(b, uint32(len(s.mechs)))
 	for _, m := range s.mechs {
 		b = appendU32(b, uint32(m.Type))
@@ -98,13 +101,28 @@ func parseView(r *reader) (view, error) {
 
 func parseSlotView(r *reader) slotView {
 	s := slotView{id: pkcs11.Slot(r.u64())}
-	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64()}
+	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64(), Hardware: r.version(), Firmware: r.version()}
 	s.token = pkcs11.TokenInfo{Label: r.str(), Manufacturer: r.str(), Model: r.str(), Serial: r.str(), Flags: r.u64(),
-		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version()}
+		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version(), Usage: parseUsage(r)}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		s.mechs = append(s.mechs, pkcs11.MechanismInfo{Type: pkcs11.CKM(r.u32()), Min: r.u64(), Max: r.u64(), Flags: r.u64()})
 	}
 	return s
+}
+
+func appendUsage(b []byte, u *pkcs11.TokenUsage) []byte {
+	for _, n := range []uint64{u.MaxSessions, u.Sessions, u.MaxRWSessions, u.RWSessions, u.TotalPublic, u.FreePublic, u.TotalPrivate, u.FreePrivate} {
+		b = appendU64(b, n)
+	}
+	return appendBytes(b, u.UTCTime)
+}
+
+func parseUsage(r *reader) (u pkcs11.TokenUsage) {
+	for _, n := range []*uint64{&u.MaxSessions, &u.Sessions, &u.MaxRWSessions, &u.RWSessions, &u.TotalPublic, &u.FreePublic, &u.TotalPrivate, &u.FreePrivate} {
+		*n = r.u64()
+	}
+	u.UTCTime = r.str()
+	return u
 }
 
 // facts is what a worker learned by logging in and trying.
