@@ -41,6 +41,9 @@ type CreateOptions struct {
 	Sealing *Sealing
 	// Progress is called after every file; may be nil.
 	Progress func(Progress)
+
+	// free tells the free bytes of a directory's file system; nil asks it.
+	free func(dir string) (int64, error)
 }
 
 // partSuffix ends the names of files that are being written; they begin with a dot.
@@ -61,6 +64,9 @@ func Create(ctx context.Context, o CreateOptions) (Progress, error) {
 	defer unlock()
 	m := &maker{CreateOptions: o, settings: Settings{Dir: o.Dir, Mode: o.Mode}}
 	m.size = fileSize(o.Mode, o.Sealing != nil)
+	if m.free == nil {
+		m.free = freeSpace
+	}
 	have, err := m.survey()
 	if err != nil {
 		return Progress{}, err
@@ -140,15 +146,22 @@ func escapeGlob(s string) string { return globEscaper.Replace(s) }
 
 // checkSpace refuses before hours of work that can't end well.
 func (m *maker) checkSpace(have int) error {
-	var s unix.Statfs_t
-	if err := unix.Statfs(m.Dir, &s); err != nil {
+	free, err := m.free(m.Dir)
+	if err != nil {
 		return fault.Wrap(fault.Invalid, err, "ask for the free space of %s", m.Dir)
 	}
-	need := int64(m.Mode.Files()-have) * m.size
-	if free := int64(s.Bavail) * s.Bsize; need > free {
+	if need := int64(m.Mode.Files()-have) * m.size; need > free {
 		return fault.New(fault.Invalid, "the pool needs %d bytes more, and %s has %d free", need, m.Dir, free)
 	}
 	return nil
+}
+
+func freeSpace(dir string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return int64(s.Bavail) * s.Bsize, nil
 }
 
 // prepareSeal makes or opens the header of a sealed pool.
