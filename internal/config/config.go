@@ -31,6 +31,7 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
+	HMACPool  HMACPool   `toml:"hmacpool"`
 	Log       Log        `toml:"log"`
 	Limits    Limits     `toml:"limits"`
 }
@@ -169,8 +170,9 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
-		Log:    Log{Level: "info", Format: "json"},
-		Limits: Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
+		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
+		Log:      Log{Level: "info", Format: "json"},
+		Limits:   Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
 	}
 }
 
@@ -205,6 +207,7 @@ func (c *Config) complete() {
 		}
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
+	c.completeHMACPool()
 	p := &c.Token.PKCS11
 	c.absolute(&c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// mountKind is the kind of mount that serves a pool.
-const mountKind = "hmacpool"
+// MountKind is the kind of mount that serves a pool.
+const MountKind = "hmacpool"
 
 // Options is what a Service needs. Unwrap may be nil where no pool is sealed.
 type Options struct {
@@ -102,7 +102,7 @@ func (s *Service) forget(mount string) {
 // Operations returns the table of everything this service does.
 func (s *Service) Operations() []*op.Operation {
 	meta := func(name, path string, verb op.Verb, help string) op.Meta {
-		return op.Meta{Name: mountKind + "." + name, Mount: mountKind, Path: path, Verb: verb, Help: help}
+		return op.Meta{Name: MountKind + "." + name, Mount: MountKind, Path: path, Verb: verb, Help: help}
 	}
 	hmac := meta("hmac", "hmac", op.Write, "Compute HMAC-SHA-256 with the secret that the message chooses; a success has one audit record.")
 	// The intent says everything: the outcome of a success is in the caller's

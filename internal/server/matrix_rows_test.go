@@ -92,6 +92,11 @@ var matrixRows = map[string]matrixRow{
 	"token.roles.delete":  {path: "roles/old", status: 204, takesAny: noMatter},
 	"token.roles.create":  {path: "create/known", body: `{"ttl":"1h"}`, status: 200, unknown: `create/unknown {}`},
 
+	"hmacpool.hmac":        {path: "hmac", body: `{"input":"aGk="}`, status: 200},
+	"hmacpool.config":      {path: "config", body: `{"mode":"MODE0","directory":"$POOL"}`, status: 200, unknown: `config {"mode":"MODE0","directory":"/nowhere"}`},
+	"hmacpool.config.read": {path: "config", status: 200},
+	"hmacpool.status":      {path: "status", status: 200},
+
 	"transit.keys.create":    {path: "keys/new", body: `{}`, status: 200, takesAny: makesIt},
 	"transit.keys.read":      {path: "keys/aes", status: 200, unknown: "keys/unknown"},
 	"transit.keys.delete":    {path: "keys/old", status: 204, unknown: "keys/unknown"},

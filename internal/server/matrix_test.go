@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,8 +48,9 @@ type matrix struct {
 
 // newMatrix starts the servers, and makes the objects that the rows name.
 func newMatrix(t *testing.T) *matrix {
+	dir := t.TempDir()
 	m := &matrix{
-		open:   running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}),
+		open:   running(t, config.Dev(dir), Options{Dev: &Dev{RootTokenID: "root"}}),
 		sealed: running(t, config.Dev(t.TempDir()), Options{}),
 		fresh:  running(t, config.Dev(t.TempDir()), Options{}),
 	}
@@ -56,6 +58,9 @@ func newMatrix(t *testing.T) *matrix {
 	if status := do(t, m.sealed, "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &init); status != 200 {
 		t.Fatalf("init: status %d", status)
 	}
+	m.make(t, "sys/mounts/hmacpool", `{"type":"hmacpool"}`)
+	pool := makePool(t, filepath.Join(dir, "hmacpool"))
+	m.make(t, "hmacpool/config", `{"mode":"MODE0","directory":"`+pool+`"}`)
 	m.make(t, "transit/keys/aes", `{}`)
 	m.make(t, "transit/keys/p256", `{"type":"ecdsa-p256"}`)
 	m.make(t, "transit/keys/old", `{}`)
@@ -79,7 +84,7 @@ func newMatrix(t *testing.T) *matrix {
 	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
 	public := strings.ReplaceAll(exported.Data["keys"].(map[string]any)["1"].(string), "\n", `\n`)
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
-	m.words = strings.NewReplacer("$PUBLIC", public,
+	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool,
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string))
 	return m

@@ -16,6 +16,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.custody.Operations()...)
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
+	ops = append(ops, s.pools.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	return append(ops, s.metrics.operation())
 }
@@ -61,6 +62,7 @@ func (s *Server) sealed() {
 		s.log.Error("closing the audit log", "error", err)
 	}
 	s.keys.Reset()
+	s.pools.Reset()
 	s.guard.Reset()
 	s.records.Seal()
 	s.hsm.Set(nil)
