@@ -32,6 +32,8 @@ type Config struct {
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
 	HMACPool  HMACPool   `toml:"hmacpool"`
+	Custody   Custody    `toml:"custody"`
+	Front     Fronts     `toml:"front"`
 	Log       Log        `toml:"log"`
 	Limits    Limits     `toml:"limits"`
 }
@@ -170,6 +172,8 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
+		Custody:  Custody{Kind: CustodyShares},
+		Front:    defaultFronts(),
 		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
 		Log:      Log{Level: "info", Format: "json"},
 		Limits:   Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
@@ -208,8 +212,9 @@ func (c *Config) complete() {
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
 	c.completeHMACPool()
+	c.completeFronts()
 	p := &c.Token.PKCS11
-	c.absolute(&c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
+	c.absolute(&c.Custody.PINFile, &c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
 }
 
 func (c *Config) absolute(paths ...*string) {
@@ -282,7 +287,10 @@ func (c *Config) Warnings() []string {
 	if c.Token.Driver == DriverSoft {
 		w = append(w, "the embedded software token keeps keys in a file and in server memory, not in hardware")
 	}
-	return w
+	if c.Custody.Kind == CustodyPIN {
+		w = append(w, "custody by a PIN: who reads the PIN's source opens the HSM token; custodians' shares are safer")
+	}
+	return append(w, c.frontWarnings()...)
 }
 
 func parseMode(s string) (uint32, error) {

@@ -130,7 +130,7 @@ func keysOf(t reflect.Type, path []string) []string {
 	var keys []string
 	for _, f := range reflect.VisibleFields(t) {
 		name := f.Tag.Get("toml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		if len(path) > 0 && strings.EqualFold(name, path[0]) {
@@ -149,7 +149,7 @@ func keysOf(t reflect.Type, path []string) []string {
 func homeOf(t reflect.Type, table, name string) string {
 	for _, f := range reflect.VisibleFields(t) {
 		tag := f.Tag.Get("toml")
-		if tag == "" {
+		if tag == "" || tag == "-" {
 			continue
 		}
 		if tag == name && table != "" {

@@ -32,8 +32,12 @@ const (
 // token with the associated data "claviger storage key 1" ‖ binding. The
 // binding is made of the other fields (see binding), so that none can be
 // changed, and neither secret moved to another record, unnoticed.
+//
+// With KindPIN there is no set of shares and PINs is empty. The binding begins
+// with an empty SetID then, which no record with shares has.
 type record struct {
 	Format      int       `json:"format"`
+	Kind        string    `json:"custody,omitempty"` // "" is KindShares
 	SetID       string    `json:"set_id"`
 	Shares      int       `json:"shares"`
 	Threshold   int       `json:"threshold"`
@@ -163,6 +167,9 @@ func parseRecord(data []byte) (*record, error) {
 	}
 	if r.Format != recordFormat {
 		return nil, fmt.Errorf("has format %d; this release reads format %d", r.Format, recordFormat)
+	}
+	if r.Kind != "" {
+		return &r, r.checkWithoutShares()
 	}
 	r.set = &Set{N: r.Shares, T: r.Threshold, Commitments: r.Commitments}
 	if err := r.set.Validate(); err != nil {

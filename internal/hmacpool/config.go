@@ -39,11 +39,13 @@ func (s *Service) record(ctx context.Context, mount string) (Settings, int64, er
 	if r.Format != recordFormat {
 		return Settings{}, 0, fault.New(fault.Invalid, "the settings of the pool have format %d; this release knows %d", r.Format, recordFormat)
 	}
-	set, err := newSettings(r.Directory, r.Mode, r.Index)
+	set, err := NewSettings(r.Directory, r.Mode, r.Index)
 	return set, version, err
 }
 
-func newSettings(dir, mode, index string) (Settings, error) {
+// NewSettings checks the parts of Settings: an absolute directory, the names of a
+// mode and of an index. Its errors are *fault.Error of kind Invalid.
+func NewSettings(dir, mode, index string) (Settings, error) {
 	if !filepath.IsAbs(dir) {
 		return Settings{}, fault.New(fault.Invalid, "directory %.200q: must be an absolute path", dir)
 	}
@@ -62,7 +64,7 @@ func (s *Service) writeConfig(ctx context.Context, c *op.Call, r *api.PoolConfig
 	if _, ok := s.fixed[c.Mount]; ok {
 		return nil, fault.New(fault.Invalid, "the pool of this mount is set in the server's configuration file")
 	}
-	set, err := newSettings(r.Directory, r.Mode, r.Index)
+	set, err := NewSettings(r.Directory, r.Mode, r.Index)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,16 @@ import (
 	"github.com/claviger/claviger/internal/hmacpool"
 )
 
-func (s *Server) poolOptions() hmacpool.Options {
-	return hmacpool.Options{Store: s.records, Unwrap: s.openPoolKey, Dirs: s.cfg.HMACPool.Dirs, Logger: s.log}
+func (s *Server) poolOptions() (hmacpool.Options, error) {
+	o := hmacpool.Options{Store: s.records, Unwrap: s.openPoolKey, Dirs: s.cfg.HMACPool.Dirs, Logger: s.log}
+	if c := &s.cfg.Front.Cryptoserver; c.Enabled && c.SecretDir != "" {
+		set, err := hmacpool.NewSettings(c.SecretDir, c.PoolMode, c.Index)
+		if err != nil {
+			return o, err
+		}
+		o.Fixed = map[string]hmacpool.Settings{c.Mount: set}
+	}
+	return o, nil
 }
 
 // openPoolKey opens the key of a sealed pool by the named key of its header.
