@@ -50,7 +50,9 @@ func Main() int {
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	a := &app{ui: newUI(os.Stdin, os.Stdout, os.Stderr)}
-	cmd, err := a.root().ExecuteContextC(ctx)
+	root := a.root()
+	root.SetArgs(arguments(os.Args))
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -78,6 +80,7 @@ func (a *app) root() *cobra.Command {
 	}{
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(),
 			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
+		{"In the place of:", []*cobra.Command{a.cryptoserverCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),

@@ -115,11 +115,20 @@ func listenAt(cfg *config.Config, addresses []string) error {
 	return nil
 }
 
-// serve runs the server until ctx ends.
+// serve runs the server of a configuration file until ctx ends.
 func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options) error {
 	for _, w := range cfg.Warnings() {
 		o.Logger.Warn(w)
 	}
+	return a.run(ctx, cfg, o, func(s *server.Server) {
+		if o.Dev != nil {
+			a.devBanner(s)
+		}
+	})
+}
+
+// run runs a server until ctx ends; started is called when its listeners are open.
+func (a *app) run(ctx context.Context, cfg *config.Config, o server.Options, started func(*server.Server)) error {
 	s, err := server.New(cfg, o)
 	if err != nil {
 		return err
@@ -130,9 +139,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options) e
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go reload(running, hangup, s, o.Logger)
-	if o.Dev != nil {
-		a.devBanner(s)
-	}
+	started(s)
 	if err := s.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
