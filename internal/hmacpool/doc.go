@@ -5,8 +5,9 @@
 //   - Directories and answers are those of the program cryptoserver: the same
 //     secret for the same message, byte for byte.
 //   - A request costs one positioned read. Nothing of a pool stays in memory but
-//     the key of a sealed one, so memory does not grow with the pool, and a file
-//     that is replaced counts from the next request on.
+//     the key of a sealed one, so memory does not grow with the pool. A file that
+//     is replaced, cut or deleted counts from the next request on; one that is
+//     moved aside, within a second.
 //   - A secret is wiped when its code is computed. No file that is there is ever
 //     overwritten: what exists may have been used.
 //   - Missing, short or altered files are an error of the one request.

@@ -23,8 +23,8 @@ type Unwrap func(ctx context.Context, h *Header, aad []byte) ([]byte, error)
 type pool struct {
 	Settings
 	seal *seal     // nil of a plain pool
-	only string    // path of the only file, "" of MODE32
-	room sync.Pool // *[chunk size]byte of a sealed pool
+	only keptFile  // not of MODE32
+	room sync.Pool // *[]byte for a chunk of a sealed pool
 }
 
 // openPool looks whether the pool is there and opens its key if it is sealed. The
@@ -43,7 +43,7 @@ func openPool(ctx context.Context, s Settings, unwrap Unwrap) (*pool, error) {
 		p.room.New = func() any { b := make([]byte, chunkSize(s.Mode)); return &b }
 	}
 	if s.Mode != Mode32 {
-		p.only = s.path(s.Mode.fileName(0))
+		p.only.path = s.path(s.Mode.fileName(0))
 	}
 	for _, file := range s.Mode.startFiles() {
 		if err := s.checkSize(file, h != nil); err != nil {
@@ -143,35 +143,22 @@ func (p *pool) readSealed(at place, secret *[SecretSize]byte) error {
 	return nil
 }
 
-// readAt fills b from a file. Files are opened anew each time, so that one that
-// was replaced counts at once and none keeps a descriptor.
+// readAt fills b from a file. Those of MODE32 are opened anew each time: keeping
+// them would take 2^16 descriptors.
 func (p *pool) readAt(at place, b []byte, offset int64) error {
-	fd, err := p.openFile(at.file)
+	if p.only.path != "" {
+		return p.only.readAt(b, offset)
+	}
+	fd, err := p.openNumber(at.file)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	for {
-		n, err := unix.Pread(fd, b, offset)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return fmt.Errorf("reading: %w", err)
-		case n < len(b):
-			return errShort
-		}
-		return nil
-	}
+	return pread(fd, b, offset)
 }
 
-var errShort = errors.New("the file ends before the record")
-
-// openFile opens the file of a number, under either of its names.
-func (p *pool) openFile(file uint16) (int, error) {
-	if p.only != "" {
-		return openRead(p.only)
-	}
+// openNumber opens the file of a number, under either of its names.
+func (p *pool) openNumber(file uint16) (int, error) {
 	fd, err := openRead(p.path(p.Mode.fileName(file)))
 	if short := p.Mode.shortName(file); err == unix.ENOENT && short != "" {
 		return openRead(p.path(short))

@@ -168,6 +168,18 @@ func TestFilesChange(t *testing.T) {
 	if after, err := p.code(nil, []byte("hello world")); err != nil || string(after) == string(before) {
 		t.Errorf("after the file was replaced: %x, %v", after, err)
 	}
+	second, err := p.code(nil, []byte("hello world"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "0000"), filepath.Join(dir, "aside")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "0000", secrets16())
+	p.only.current.Load().checked.Add(-int64(keepTime) - 1) // a second passes
+	if third, err := p.code(nil, []byte("hello world")); err != nil || string(third) != string(before) || string(third) == string(second) {
+		t.Errorf("after the file was moved aside: %x, %v", third, err)
+	}
 	write(t, dir, "0000", other[:826240+31])
 	fails := func(what string) {
 		t.Helper()

@@ -164,7 +164,7 @@ func TestSealedPool(t *testing.T) {
 // the same secrets.
 func checkSecrets(t *testing.T, p *pool) {
 	t.Helper()
-	content, err := os.ReadFile(p.only)
+	content, err := os.ReadFile(p.only.path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,11 @@ func (s *Server) cryptoserver() ([]frontRow, error) {
 		o.As = id
 		row.exposes = "may have HMACs made of everything with the secrets of the pool"
 	}
-	row.server = s.httpFront(cryptoserver.New(s.guard, o))
+	h := cryptoserver.New(s.guard, o)
+	server, err := cryptoserver.NewServer(h, s.httpFront(h))
+	if err != nil {
+		return nil, err
+	}
+	row.server = server
 	return []frontRow{row}, nil
 }

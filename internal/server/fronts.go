@@ -40,7 +40,7 @@ func (s *Server) frontRows() ([]frontRow, error) {
 }
 
 // httpFront serves a front that is an http.Handler.
-func (s *Server) httpFront(h http.Handler) connServer {
+func (s *Server) httpFront(h http.Handler) *http.Server {
 	server := newHTTPServer(h, frontTimeout, s.log)
 	server.WriteTimeout = s.cfg.Limits.RequestTimeout.Duration + frontTimeout
 	server.IdleTimeout = 2 * time.Minute

@@ -1,6 +1,7 @@
 package cryptoserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault.KindOf(err) == fault.Denied:
 		h.refuse(w, http.StatusForbidden)
 	default:
-		h.Logger.Debug("request refused", "remote", r.RemoteAddr, "error", err)
+		h.note(r.RemoteAddr, err)
 		h.refuse(w, http.StatusBadRequest)
 	}
 }
@@ -103,12 +104,31 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 		}
 		in, ok := into.(*api.PoolHMAC)
 		if !ok {
-			return nil, fmt.Errorf("%s takes a %T, not the input of an HMAC", h.path, into)
+			return nil, h.wrongRequest(into)
 		}
 		in.Input = b.data
 		return nil, nil
 	}
-	answer, err := h.door.Handle(r.Context(), &req)
+	return h.call(r.Context(), &req)
+}
+
+func (h *handler) wrongRequest(into any) error {
+	return fmt.Errorf("%s takes a %T, not the input of an HMAC", h.path, into)
+}
+
+// note logs why a request is refused: loudly what an operator has to put right and
+// the guard does not log, that there is no pool.
+func (h *handler) note(remote string, err error) {
+	if fault.KindOf(err) == fault.NotFound {
+		h.Logger.Warn("there is no pool to serve", "mount", h.Mount, "error", err)
+		return
+	}
+	h.Logger.Debug("request refused", "remote", remote, "error", err)
+}
+
+// call has the operation done.
+func (h *handler) call(ctx context.Context, req *guard.Request) ([]byte, error) {
+	answer, err := h.door.Handle(ctx, req)
 	if err != nil {
 		return nil, err
 	}
