@@ -130,7 +130,8 @@ func (s *Service) pool(ctx context.Context, mount string) (*pool, error) {
 	}
 	p, err := openPool(ctx, set, s.unwrap)
 	if err != nil {
-		return nil, err
+		// It could be used once: now it is the operator's to put right.
+		return nil, fault.Wrap(fault.Unavailable, err, "the pool can't be used: %s", fault.Message(err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

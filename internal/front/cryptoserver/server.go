@@ -17,15 +17,17 @@ import (
 	"github.com/claviger/claviger/internal/op"
 )
 
-// Times that a connection may take.
-const (
-	firstTime = 10 * time.Second // until the first request is there
-	partTime  = 30 * time.Second // for the rest of a request that came in part
-	idleTime  = 2 * time.Minute  // between requests, and for an answer
-	// renewTime is how old the deadline of a busy connection may become before it
-	// is set anew: setting one costs about as much as the HMAC.
-	renewTime = 30 * time.Second
-)
+// times are those that a connection may take.
+type times struct {
+	first time.Duration // until the first request begins
+	part  time.Duration // for the rest of a request that came in part
+	idle  time.Duration // between requests, and for an answer
+	// renew is how old the deadline of a busy connection may become before it is
+	// set anew: setting one costs about as much as the HMAC.
+	renew time.Duration
+}
+
+var defaultTimes = times{first: 10 * time.Second, part: 30 * time.Second, idle: 2 * time.Minute, renew: 30 * time.Second}
 
 // Server serves connections. Requests in the plain form that all clients of
 // cryptoserver send take a short way from the socket to the guard and back;
@@ -35,6 +37,7 @@ type Server struct {
 	handler *handler
 	http    *http.Server
 	others  *handedOver
+	times   times
 
 	closing atomic.Bool
 	mu      sync.Mutex
@@ -52,7 +55,7 @@ func NewServer(h http.Handler, other *http.Server) (*Server, error) {
 		return nil, fmt.Errorf("a %T is no handler of this package", h)
 	}
 	other.Handler = h
-	return &Server{handler: own, http: other, others: newHandedOver(), conns: map[net.Conn]struct{}{}}, nil
+	return &Server{handler: own, http: other, others: newHandedOver(), times: defaultTimes, conns: map[net.Conn]struct{}{}}, nil
 }
 
 // Serve accepts connections until Shutdown; then it returns http.ErrServerClosed.
@@ -184,7 +187,7 @@ type connection struct {
 }
 
 func (c *connection) run() {
-	c.deadline(firstTime)
+	c.deadline(c.s.times.first)
 	for !c.s.closing.Load() {
 		is, body, size := parse(c.buf)
 		switch {
@@ -213,7 +216,7 @@ func (c *connection) deadline(d time.Duration) {
 func (c *connection) read() bool {
 	if len(c.buf) > 0 && !c.part {
 		c.part = true
-		c.deadline(partTime)
+		c.deadline(c.s.times.part)
 	}
 	if c.s.closing.Load() { // Shutdown may have set its deadline before ours
 		return false
@@ -228,9 +231,9 @@ func (c *connection) drop(size int) {
 	rest := copy(c.buf, c.buf[size:])
 	clear(c.buf[rest:])
 	c.buf = c.buf[:rest]
-	if c.part || time.Since(c.set) > renewTime {
+	if c.part || time.Since(c.set) > c.s.times.renew {
 		c.part = false
-		c.deadline(idleTime)
+		c.deadline(c.s.times.idle)
 	}
 }
 
