@@ -29,9 +29,3 @@ type LegacyDecrypt struct {
 type LegacyDecrypted struct {
 	Plaintext []byte `json:"plaintext" audit:"-"`
 }
-
-// AdoptKey gives a name to a key that is in the HSM token already.
-type AdoptKey struct {
-	Name string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
-	ID   string `json:"id" audit:"plain" doc:"CKA_ID in hex"`
-}

@@ -51,7 +51,7 @@ func Main() int {
 	context.AfterFunc(ctx, stop)
 	a := &app{ui: newUI(os.Stdin, os.Stdout, os.Stderr)}
 	root := a.root()
-	root.SetArgs(arguments(os.Args))
+	root.SetArgs(calledAs(os.Args))
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
@@ -80,11 +80,11 @@ func (a *app) root() *cobra.Command {
 	}{
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(),
 			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
-		{"In the place of:", []*cobra.Command{a.cryptoserverCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
+		{"In the place of older programs:", a.programCommands()},
 		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})

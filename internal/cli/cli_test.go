@@ -113,7 +113,7 @@ func checkExample(t *testing.T, line string) {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil || cmd.HasSubCommands() {
+	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil || cmd.HasSubCommands() && cmd.DisableFlagsInUseLine {
 		t.Errorf("%s calls %s: %v", line, cmd.CommandPath(), err)
 	}
 }

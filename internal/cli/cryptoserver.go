@@ -63,7 +63,7 @@ func (a *app) runCryptoserver(ctx context.Context, f cryptoserverFlags) error {
 		return err
 	}
 	log := slog.New(newRustHandler(a.err, "cryptoserver", rustLevel(os.Getenv("RUST_LOG"), "cryptoserver", slog.LevelWarn)))
-	err = a.run(ctx, cfg, server.Options{Version: version, Logger: log, Standalone: alone}, func(s *server.Server) {
+	err = a.serve(ctx, cfg, server.Options{Version: version, Logger: log, Standalone: alone}, func(s *server.Server) {
 		log.Info("cryptoserver started", "address", s.FrontAddress("cryptoserver"))
 	})
 	if err != nil && fault.HintOf(err) == "" {

@@ -5,27 +5,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/internal/fault"
 )
-
-func TestArguments(t *testing.T) {
-	t.Parallel()
-	for _, c := range [][2][]string{
-		{{"claviger", "key", "list"}, {"key", "list"}},
-		{{"/usr/local/bin/cryptoserver"}, {"cryptoserver"}},
-		{{"./cryptoserver", "--index", "current"}, {"cryptoserver", "--index", "current"}},
-		{{"cryptoserver.sh", "x"}, {"x"}},
-		{{}, nil},
-	} {
-		if got := arguments(c[0]); !slices.Equal(got, c[1]) {
-			t.Errorf("%q: %q", c[0], got)
-		}
-	}
-}
 
 func TestRustLevel(t *testing.T) {
 	t.Parallel()

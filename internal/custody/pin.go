@@ -43,7 +43,8 @@ func (c *Custody) planKind(p *plan, req *api.Init) error {
 	}
 	switch {
 	case p.n != 0 || p.t != 0 || len(req.PGPKeys) != 0:
-		return fault.New(fault.Invalid, "secret_shares, secret_threshold and pgp_keys must be absent: this server is opened by a configured PIN, there are no shares")
+		return fault.New(fault.Invalid, "secret_shares, secret_threshold and pgp_keys must be absent: this server is opened by a configured PIN, there are no shares").
+			WithHint("claviger init --shares 0 --threshold 0")
 	case req.HSMPIN != "":
 		return fault.New(fault.Invalid, "hsm_pin must be absent: this server takes the PIN of its configuration, at each start")
 	}

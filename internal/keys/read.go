@@ -38,7 +38,7 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
 		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type, k.meta.Protection),
-		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
+		Adopted: k.meta.Adopted, SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Imported {

@@ -62,6 +62,7 @@ type Server struct {
 	// mayOpenLater: opening by PIN failed for a cause that may pass by itself.
 	mayOpenLater atomic.Bool
 	dev          devInfo
+	lock         *os.File // of the data directory, if the server stands alone
 }
 
 // New opens the store, builds the services and opens the listeners. The server
@@ -85,6 +86,11 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 	defer cancel()
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if alone != nil {
+		if err := s.lockDir(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.openStore(ctx, dev != nil); err != nil {
 		return err
@@ -279,5 +285,8 @@ func (s *Server) close() {
 		if err := s.db.Close(); err != nil {
 			s.log.Error("closing the store", "error", err)
 		}
+	}
+	if s.lock != nil {
+		s.lock.Close()
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/config"
@@ -75,6 +77,35 @@ func absolute(path string) string {
 		return abs
 	}
 	return path
+}
+
+// lockWait is how long a start waits for a process that works in the directory:
+// commands that live for a moment come after each other.
+const lockWait = 10 * time.Second
+
+// lockDir keeps other processes out of the data directory until close.
+func (s *Server) lockDir(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(s.cfg.DataDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("locking the state directory: %w", err)
+	}
+	s.lock = f
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("locking the state directory: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fault.New(fault.Conflict, "another process works in %s", s.cfg.DataDir)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // startAlone initialises on the first start and opens on every start. What the

@@ -63,13 +63,13 @@ func New(o Options) (*Front, error) {
 // Policy is what a front may do that has its keys in a mount.
 func Policy(mount string) string {
 	return fmt.Sprintf(`path "%[1]slegacy/keys/+" {
-  capabilities = ["create", "update"]
+  capabilities = ["update"]
 }
 path "%[1]slegacy/decrypt/+" {
   capabilities = ["update"]
 }
 path "%[1]skeys/+/adopt" {
-  capabilities = ["create", "update"]
+  capabilities = ["update", "sudo"]
 }
 `, mount)
 }
@@ -140,7 +140,7 @@ func (f *Front) adopt(ctx context.Context, remote, name string) error {
 		return noKey(name)
 	}
 	_, err = guard.Call[api.Key](ctx, f.o.Door, f.o.As, op.Write, f.o.Mount+"keys/"+name+"/adopt", remote,
-		&api.AdoptKey{ID: hex.EncodeToString(id[:])})
+		&api.AdoptKey{ID: hex.EncodeToString(id[:]), Class: "private"})
 	if k := fault.KindOf(err); err != nil && (k == fault.NotFound || k == fault.Invalid) {
 		return noKey(name)
 	}

@@ -88,8 +88,11 @@ func isTemporary(err error) bool {
 func (s *LineServer) begin(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
 	s.accepts[l] = true
-	return !s.closing
+	return true
 }
 
 func (s *LineServer) isClosing() bool {

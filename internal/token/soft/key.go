@@ -22,6 +22,9 @@ func (t *Token) Generate(ctx context.Context, spec token.Spec) (token.Stored, er
 	if len(spec.Label) > 255 {
 		return token.Stored{}, fmt.Errorf("a label of %d bytes; it can have up to 255", len(spec.Label))
 	}
+	if spec.Name != nil {
+		return t.generateNamed(ctx, spec)
+	}
 	o, err := newObject(useCaller, spec)
 	if err != nil {
 		return token.Stored{}, err
@@ -89,7 +92,7 @@ func (o *object) end() {
 
 // Destroy implements token.Token. It refuses system keys.
 func (t *Token) Destroy(ctx context.Context, s token.Stored) error {
-	if err := t.ready(ctx); err != nil || s.Place != token.PlaceObject {
+	if err := t.ready(ctx); err != nil || s.Place != token.PlaceObject || s.Name != nil && s.Name.Keep {
 		return err
 	}
 	t.mu.Lock()
