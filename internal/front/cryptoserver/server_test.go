@@ -146,7 +146,7 @@ func TestServerSlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.times = times{first: 300 * time.Millisecond, part: 300 * time.Millisecond, idle: 600 * time.Millisecond}
+	s.times = times{first: 300 * time.Millisecond, part: 300 * time.Millisecond, idle: 3 * time.Second}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +159,14 @@ func TestServerSlow(t *testing.T) {
 	late, r := dial(t, l.Addr().String())
 	send(t, late, plainHead+"hello world")
 	expect(t, r, 200, "hello world")
+	again, r := dial(t, l.Addr().String())
+	send(t, again, plainHead+"hello world")
+	expect(t, r, 200, "hello world")
+	send(t, again, plainHead)
+	begun := time.Now()
+	if _, err := r.ReadByte(); err != io.EOF || time.Since(begun) > 2*time.Second {
+		t.Errorf("a second request in part: %v after %v", err, time.Since(begun))
+	}
 	busy, busyReader := dial(t, l.Addr().String())
 	for range 10 {
 		send(t, busy, plainHead+"hello world")
