@@ -77,6 +77,8 @@ var asArgument = map[string]bool{
 	"pgp-key":           true, // a file, and public
 	"public-key":        true, // a file, and public
 	"key-size":          true,
+	"tls-key":           true, // a file
+	"key":               true, // a name
 	"shares":            true, // how many
 }
 

@@ -14,6 +14,7 @@ var programs = []struct {
 	command func(*app) *cobra.Command
 }{
 	{"hsmdaemon", (*app).hsmdaemonCommand},
+	{"cryptoserver", (*app).cryptoserverCommand},
 }
 
 // programCommands returns the commands of all programs.

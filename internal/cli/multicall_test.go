@@ -11,6 +11,7 @@ func TestCalledAs(t *testing.T) {
 		{[]string{"claviger", "key", "list"}, []string{"key", "list"}},
 		{[]string{"/usr/local/bin/hsmdaemon", "genkey", "x"}, []string{"hsmdaemon", "genkey", "x"}},
 		{[]string{"hsmdaemon"}, []string{"hsmdaemon"}},
+		{[]string{"./cryptoserver", "--index", "current"}, []string{"cryptoserver", "--index", "current"}},
 		{[]string{"hsmdaemon-0.0.8"}, []string{}},
 		{[]string{""}, []string{}},
 	} {

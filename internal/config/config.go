@@ -31,6 +31,7 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
+	HMACPool  HMACPool   `toml:"hmacpool"`
 	Custody   Custody    `toml:"custody"`
 	Front     Fronts     `toml:"front"`
 	Log       Log        `toml:"log"`
@@ -171,10 +172,11 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
-		Custody: Custody{Kind: CustodyShares},
-		Front:   defaultFronts(),
-		Log:     Log{Level: "info", Format: "json"},
-		Limits:  Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
+		Custody:  Custody{Kind: CustodyShares},
+		Front:    defaultFronts(),
+		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
+		Log:      Log{Level: "info", Format: "json"},
+		Limits:   Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
 	}
 }
 
@@ -209,6 +211,7 @@ func (c *Config) complete() {
 		}
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
+	c.completeHMACPool()
 	c.completeFronts()
 	p := &c.Token.PKCS11
 	c.absolute(&c.Custody.PINFile, &c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)

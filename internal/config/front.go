@@ -25,21 +25,23 @@ type FrontRow struct {
 
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
-	return c.Front.HSMDaemon.rows()
+	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front})
 }
 
 // Fronts are the sections [front.NAME].
 type Fronts struct {
-	HSMDaemon HSMDaemon `toml:"hsmdaemon"`
+	HSMDaemon    HSMDaemon    `toml:"hsmdaemon"`
+	Cryptoserver Cryptoserver `toml:"cryptoserver"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon()}
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver()}
 }
 
 func (c *Config) completeFronts() {
 	c.Front.HSMDaemon.Mount = strings.Trim(c.Front.HSMDaemon.Mount, "/") + "/"
 	c.absolute(&c.Front.HSMDaemon.JWTSecretFile, &c.Front.HSMDaemon.LineTokenFile)
+	c.completeCryptoserver()
 	for _, f := range c.Fronts() {
 		if _, ok := f.Socket(); ok && f.Mode == "" {
 			f.Mode = "0660"
@@ -66,6 +68,7 @@ func (c *Config) validateFronts(p *Problems) {
 		seen[f.Address] = true
 	}
 	c.Front.HSMDaemon.validate(p)
+	c.Front.Cryptoserver.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.

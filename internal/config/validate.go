@@ -93,6 +93,7 @@ func (c *Config) Validate() error {
 	p.between("audit.checkpoint_every", int64(c.Audit.CheckpointEvery), 1, 1_000_000)
 	p.lasts("audit.checkpoint_interval", c.Audit.CheckpointInterval, time.Second, 24*time.Hour)
 	c.Token.validate(&p)
+	p.absolute("hmacpool.dirs", c.HMACPool.Dirs...)
 	c.Custody.validate(&p)
 	c.validateFronts(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

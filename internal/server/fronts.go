@@ -28,11 +28,19 @@ type frontRow struct {
 
 // frontRows makes the fronts that the configuration enables.
 func (s *Server) frontRows() ([]frontRow, error) {
-	return s.hsmdaemon()
+	var all []frontRow
+	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver} {
+		some, err := rows()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 // httpFront serves a front that is an http.Handler.
-func (s *Server) httpFront(h http.Handler) connServer {
+func (s *Server) httpFront(h http.Handler) *http.Server {
 	server := newHTTPServer(h, frontTimeout, s.log)
 	server.WriteTimeout = s.cfg.Limits.RequestTimeout.Duration + frontTimeout
 	server.IdleTimeout = 2 * time.Minute

@@ -151,6 +151,10 @@ var matrixRows = map[string]matrixRow{
 
 	"transit.derive-key": {path: "derive-key/agreed", body: `{"base_key_name":"p256","peer_public_key":"$PUBLIC"}`, status: 204,
 		unknown: `derive-key/none {"base_key_name":"unknown","peer_public_key":"$PUBLIC"}`},
+	"hmacpool.hmac":        {path: "hmac", body: `{"input":"aGk="}`, status: 200},
+	"hmacpool.config":      {path: "config", body: `{"mode":"MODE0","directory":"$POOL"}`, status: 200, unknown: `config {"mode":"MODE0","directory":"/nowhere"}`},
+	"hmacpool.config.read": {path: "config", status: 200},
+	"hmacpool.status":      {path: "status", status: 200},
 
 	"transit.keys.create":    {path: "keys/new", body: `{}`, status: 200, takesAny: makesIt},
 	"transit.keys.read":      {path: "keys/aes", status: 200, unknown: "keys/unknown"},

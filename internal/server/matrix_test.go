@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,8 @@ type matrix struct {
 
 // newMatrix starts the servers, and makes the objects that the rows name.
 func newMatrix(t *testing.T) *matrix {
-	withRoot := config.Dev(t.TempDir())
+	dir := t.TempDir()
+	withRoot := config.Dev(dir)
 	withRoot.Custody.GenerateRootWithoutToken = true
 	m := &matrix{
 		open:   running(t, withRoot, Options{Dev: &Dev{RootTokenID: "root"}}),
@@ -61,6 +63,9 @@ func newMatrix(t *testing.T) *matrix {
 	if status := do(t, m.sealed, "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &init); status != 200 {
 		t.Fatalf("init: status %d", status)
 	}
+	m.make(t, "sys/mounts/hmacpool", `{"type":"hmacpool"}`)
+	pool := makePool(t, filepath.Join(dir, "hmacpool"))
+	m.make(t, "hmacpool/config", `{"mode":"MODE0","directory":"`+pool+`"}`)
 	m.make(t, "transit/keys/aes", `{}`)
 	m.make(t, "transit/keys/p256", `{"type":"ecdsa-p256"}`)
 	m.make(t, "transit/keys/old", `{}`)
@@ -88,7 +93,7 @@ func newMatrix(t *testing.T) *matrix {
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
 	m.make(t, "auth/token/create", `{"policies":["known"]}`)
 	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
-	m.words = strings.NewReplacer("$PUBLIC", public, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
+	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	return m

@@ -17,6 +17,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.custody.Operations()...)
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
+	ops = append(ops, s.pools.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	ops = append(ops, s.auditOperations()...)
 	ops = append(ops, s.configOperations()...)
@@ -65,6 +66,7 @@ func (s *Server) sealed() {
 		s.log.Error("closing the audit log", "error", err)
 	}
 	s.keys.Reset()
+	s.pools.Reset()
 	s.guard.Reset()
 	s.records.Seal()
 	s.hsm.Set(nil)

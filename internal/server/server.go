@@ -16,6 +16,7 @@ import (
 	"github.com/claviger/claviger/internal/custody"
 	"github.com/claviger/claviger/internal/front/vault"
 	"github.com/claviger/claviger/internal/guard"
+	"github.com/claviger/claviger/internal/hmacpool"
 	"github.com/claviger/claviger/internal/keys"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/sqlite"
@@ -51,6 +52,7 @@ type Server struct {
 	hsm       token.Holder
 	trail     trail
 	keys      *keys.Service
+	pools     *hmacpool.Service
 	custody   *custody.Custody
 	guard     *guard.Guard
 	metrics   *metrics
@@ -160,6 +162,13 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		Logger:   s.log,
 	})
 	if err != nil {
+		return err
+	}
+	pools, err := s.poolOptions()
+	if err != nil {
+		return err
+	}
+	if s.pools, err = hmacpool.New(pools); err != nil {
 		return err
 	}
 	s.custody, err = custody.New(custody.Options{

@@ -162,7 +162,7 @@ type importRequest struct {
 	hash    pkcs11.CKM
 	mgf     uint32
 	kwp     pkcs11.CKM // opens the second part, but with importWhole
-	between []byte // the AES key, of importBetween
+	between []byte     // the AES key, of importBetween
 	blob    []byte
 }
 
