@@ -18,6 +18,10 @@ type watcher struct {
 
 func watch(t *testing.T, s *harness.Server) *watcher {
 	t.Helper()
+	for _, engine := range Engines { // the document shows what is mounted
+		s.OK(t, "POST", "sys/mounts/"+engine, map[string]any{"type": engine})
+		defer s.OK(t, "DELETE", "sys/mounts/"+engine, nil)
+	}
 	target := &Target{Addr: s.Addr, Token: s.RootToken, client: http.DefaultClient}
 	req, err := target.request(t.Context(), "GET", "sys/internal/specs/openapi", s.RootToken, nil)
 	if err != nil {
@@ -55,6 +59,7 @@ func (w *watcher) observe(e *Exchange, req *http.Request, _ []byte, resp *http.R
 }
 
 const (
+	noPool           = "it needs the files of a pool, which no exchange can make"
 	openGenerateRoot = "the configuration of the tests leaves it off"
 	renewedElsewhere = "leases are those of client tokens, which are renewed below auth/token"
 )
@@ -83,6 +88,10 @@ var (
 		"post /sys/leases/renew/{url_lease_id}":     renewedElsewhere,
 		"post /sys/renew":                           renewedElsewhere,
 		"post /sys/renew/{url_lease_id}":            renewedElsewhere,
+		"post /hmacpool/config":                     noPool,
+		"get /hmacpool/config":                      noPool,
+		"post /hmacpool/hmac":                       noPool,
+		"get /hmacpool/status":                      noPool,
 		"post /transit/keys/{name}/adopt":           "it needs an object that another program made in the HSM token",
 		"post /transit/keys/{name}/set-certificate": "it needs a certificate of the key, which nobody here can issue",
 	}
