@@ -14,6 +14,7 @@ import (
 func TestHelpIsTheReference(t *testing.T) {
 	t.Parallel()
 	s := running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}})
+	mountEngines(t, s)
 	text, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
