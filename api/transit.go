@@ -60,6 +60,7 @@ type Key struct {
 
 	AutoRotatePeriod Seconds                    `json:"auto_rotate_period"`
 	ImportedKey      bool                       `json:"imported_key"`
+	Adopted          bool                       `json:"adopted,omitempty" doc:"it was an object of the HSM token before it was a named key"`
 	AllowRotation    *bool                      `json:"imported_key_allow_rotation,omitempty" doc:"imported keys only: whether rotation may add a version made here"`
 	SoftDeleted      bool                       `json:"soft_deleted" doc:"refused for every use until it is restored"`
 	BackupInfo       *KeyMoment                 `json:"backup_info,omitempty" doc:"the last backup"`
@@ -119,6 +120,7 @@ type Encrypt struct {
 
 // EncryptItem is an item of a batch of Encrypt.
 type EncryptItem struct {
+	BatchItem
 	Plaintext      []byte `json:"plaintext,omitzero"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -157,6 +159,7 @@ type Decrypt struct {
 
 // DecryptItem is an item of a batch of Decrypt.
 type DecryptItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -193,6 +196,7 @@ type Rewrap struct {
 
 // RewrapItem is an item of a batch of Rewrap.
 type RewrapItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -235,6 +239,7 @@ type Sign struct {
 
 // InputItem is an item of a batch of Sign and HMAC.
 type InputItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Context   []byte `json:"context,omitempty"`
 	Reference string `json:"reference,omitempty" audit:"plain"`
@@ -276,6 +281,7 @@ type Verify struct {
 
 // VerifyItem is an item of a batch of Verify.
 type VerifyItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Signature string `json:"signature,omitempty"`
 	HMAC      string `json:"hmac,omitempty"`

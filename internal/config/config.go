@@ -31,6 +31,9 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
+	HMACPool  HMACPool   `toml:"hmacpool"`
+	Custody   Custody    `toml:"custody"`
+	Front     Fronts     `toml:"front"`
 	Log       Log        `toml:"log"`
 	Limits    Limits     `toml:"limits"`
 }
@@ -169,8 +172,11 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
-		Log:    Log{Level: "info", Format: "json"},
-		Limits: Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
+		Custody:  Custody{Kind: CustodyShares},
+		Front:    defaultFronts(),
+		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
+		Log:      Log{Level: "info", Format: "json"},
+		Limits:   Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
 	}
 }
 
@@ -205,8 +211,10 @@ func (c *Config) complete() {
 		}
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
+	c.completeHMACPool()
+	c.completeFronts()
 	p := &c.Token.PKCS11
-	c.absolute(&c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
+	c.absolute(&c.Custody.PINFile, &c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
 }
 
 func (c *Config) absolute(paths ...*string) {
@@ -279,7 +287,13 @@ func (c *Config) Warnings() []string {
 	if c.Token.Driver == DriverSoft {
 		w = append(w, "the embedded software token keeps keys in a file and in server memory, not in hardware")
 	}
-	return w
+	if c.Custody.Kind == CustodyPIN {
+		w = append(w, "custody by a PIN: who reads the PIN's source opens the HSM token; custodians' shares are safer")
+	}
+	if c.Custody.GenerateRootWithoutToken {
+		w = append(w, "sys/generate-root is open to callers without a client token: they can begin and cancel the making of a root token; set generate_root_without_token = false when it is made")
+	}
+	return append(w, c.frontWarnings()...)
 }
 
 func parseMode(s string) (uint32, error) {

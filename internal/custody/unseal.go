@@ -27,6 +27,9 @@ func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, er
 	if _, sealed := c.State(); !sealed {
 		return c.Status(), nil
 	}
+	if rec.Kind == KindPIN {
+		return nil, withoutShares()
+	}
 	if c.refused.Stored != nil {
 		return nil, c.storedRefusal(nil)
 	}
@@ -69,17 +72,11 @@ func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
 		return false, err
 	}
 	defer share.Wipe()
-	if err := rec.set.Check(&share); err != nil {
-		return false, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.given.has(share.X) {
-		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", share.X, len(c.given.shares), rec.Threshold)
-		e.Err = ErrRepeated
-		return false, e
+	if err := c.given.take(&share, rec.set); err != nil {
+		return false, err
 	}
-	c.given.add(share)
 	c.log.Info("A share was accepted", "share", share.X, "progress", len(c.given.shares), "threshold", rec.Threshold, "nonce", c.given.nonce)
 	return len(c.given.shares) >= rec.Threshold, nil
 }
@@ -105,18 +102,26 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
 	}
-	key, err := tok.OpenSecret(ctx, rec.StorageKey, rec.storageAAD())
-	if err != nil {
-		c.closeToken(tok)
-		err, keep := storageKeyFault(err)
+	if err, keep := c.enter(ctx, rec, tok); err != nil {
 		return c.unopened(err, keep)
 	}
-	defer clear(key)
-	if err := c.start(ctx, tok, key); err != nil {
-		return c.unopened(err, true)
+	return nil
+}
+
+// enter goes from the login to the running services. It closes the token if that
+// fails; keep tells whether the cause may pass.
+func (c *Custody) enter(ctx context.Context, rec *record, tok token.Token) (_ error, keep bool) {
+	keys, err := rec.openStorageKeys(ctx, tok)
+	defer keys.Wipe()
+	if err != nil {
+		c.closeToken(tok)
+		return storageKeyFault(err)
+	}
+	if err := c.start(ctx, tok, keys); err != nil {
+		return err, true
 	}
 	c.unsealed(tok)
-	return nil
+	return nil, false
 }
 
 // combine opens the PINs. Every share was verified, so that only a changed
@@ -124,12 +129,17 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 func (c *Custody) combine(rec *record) (*pins, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key, err := rec.set.Combine(c.given.shares)
+	return rec.openWith(c.given.shares)
+}
+
+// openWith opens the PINs with shares that were checked.
+func (r *record) openWith(shares []Share) (*pins, error) {
+	key, err := r.set.Combine(shares)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(key)
-	pins, err := rec.openPINs(key)
+	pins, err := r.openPINs(key)
 	if err != nil {
 		return nil, fault.Wrap(fault.Conflict, err, "the shares are genuine, but the sealed PINs do not open: "+
 			"the seal record in the database was altered; restore the database from a backup")

@@ -122,7 +122,7 @@ func (c *call) route(ctx context.Context) error {
 	}
 	mount, below := table.locate(c.path)
 	if mount != nil && c.enter(mount) {
-		c.op.Mount = mount.Path
+		c.op.Mount, c.op.At = mount.name(), mount.Path
 		c.guard.table.find(mount.Kind, below, c.req.Verb, &c.match)
 	}
 	o := c.match.op
@@ -149,10 +149,11 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 	}
 	allowed := ^capDeny
 	if o == nil || !o.Public {
-		if err := c.identify(ctx); err != nil {
+		acl, err := c.caller(ctx)
+		if err != nil {
 			return o, nil, err
 		}
-		rule := c.loaded.policies.of(c.entry).rule(policyPath(c.path, c.req.Verb))
+		rule := acl.rule(policyPath(c.path, c.req.Verb))
 		allowed, c.limits = rule.caps, rule.limits
 		if o != nil && o.AnyToken && allowed&capDeny == 0 {
 			allowed = ^capDeny
@@ -176,6 +177,17 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 		return o, nil, err
 	}
 	return o, request, c.mayWrite(ctx, o, request)
+}
+
+// caller finds out who calls, and what its policies allow.
+func (c *call) caller(ctx context.Context) (*acl, error) {
+	if c.req.As != nil {
+		return c.vouched()
+	}
+	if err := c.identify(ctx); err != nil {
+		return nil, err
+	}
+	return c.loaded.policies.of(c.entry), nil
 }
 
 // identify finds the caller by its token. Why a token is not accepted is not told.
@@ -267,7 +279,7 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || c.wrapping != "" {
+	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || o.Public || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
 	}
 	if c.task != nil {

@@ -128,7 +128,7 @@ func (m *tokenMaker) check() error {
 		return invalid("invalid 'entity_alias' value")
 	case q.NumUses < 0:
 		return invalid("number of uses cannot be negative")
-	case m.orphan && !m.sudo && m.role == nil:
+	case q.NoParent && !m.sudo && m.role == nil: // a policy on create-orphan says enough
 		return invalid("root or sudo privileges required to create orphan token")
 	case !m.orphan && m.parent.Depth >= maxTokenDepth:
 		return invalid("the token would be more than %d generations below an orphan token", maxTokenDepth)
@@ -244,10 +244,10 @@ func (m *tokenMaker) times(r *tokenRecord) error {
 	if r.Period != 0 {
 		ttl = api.Seconds(r.Period)
 	}
+	byDefault, limit := m.loaded.tokenTTL()
 	if ttl == 0 {
-		ttl = defaultTTL
+		ttl = byDefault
 	}
-	limit := maxTTL
 	if r.Period != 0 {
 		limit = maxDuration
 	}

@@ -20,6 +20,9 @@ func (g *Guard) renewToken(ctx context.Context, _ *op.Call, req *api.RenewToken)
 		return nil, fault.New(fault.Invalid, "missing token ID")
 	}
 	e, err := c.named(ctx, req.Token)
+	if errors.Is(err, errBadToken) {
+		return nil, errNoToken
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +98,8 @@ func (c *call) extend(r *tokenRecord, now time.Time, increment int64) error {
 	if ttl == 0 {
 		ttl = r.TTL
 	}
-	limit := r.Created + int64(maxTTL) - now.Unix()
+	_, longest := c.loaded.tokenTTL()
+	limit := r.Created + int64(longest) - now.Unix()
 	if r.Period != 0 {
 		ttl, limit = r.Period, r.Period
 	}

@@ -20,7 +20,7 @@ import (
 func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.ReadKey) (*api.Key, error) {
 	k, err := s.key(ctx, keyName{c.Mount, r.Name})
 	if errors.Is(err, errNoKey) {
-		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
+		return nil, fault.New(fault.NotFound, "") // Vault says no more of what it does not have
 	}
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (s *Service) describeFor(ctx context.Context, k *key, keyContext []byte) (*
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
 		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type),
 		AutoRotatePeriod: k.meta.AutoRotate,
-		SoftDeleted:      k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
+		Adopted:          k.meta.Adopted, SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Imported {

@@ -43,8 +43,9 @@ type Audit uint8
 const (
 	// AuditFull records intent and outcome; without them nothing happens.
 	AuditFull Audit = iota
-	// AuditIntent records the intent, and the outcome only if it is an error:
-	// for the operation that closes the audit log itself (sys/seal).
+	// AuditIntent records the intent, and the outcome only if it is an error: for
+	// the operation that closes the audit log itself (sys/seal), and for small
+	// ones at a high rate whose success says nothing that the intent does not.
 	AuditIntent
 	// AuditNone is for reads of public state that must be answered even when
 	// no record can be written (health, seal status).
@@ -90,7 +91,10 @@ type Caller struct {
 
 // Call is one call of an operation.
 type Call struct {
-	Mount  string // path of the mount with its trailing slash: "transit/"
+	// Mount names the mount to its engine, with a trailing slash: "transit/". The
+	// keys of the engine's records begin with it; it stays when the mount is moved.
+	Mount  string
+	At     string // the path of the mount now, with its trailing slash
 	Caller Caller
 	// TokenID is the hash under which the caller's token is stored, "" if none.
 	TokenID string

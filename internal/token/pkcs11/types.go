@@ -56,14 +56,25 @@ type SlotInfo struct {
 	Description  string
 	Manufacturer string
 	Flags        uint64
+	Hardware     Version
+	Firmware     Version
 }
 
-// TokenInfo is what Claviger reads of CK_TOKEN_INFO, without its padding.
+// TokenInfo is CK_TOKEN_INFO without its padding.
 type TokenInfo struct {
 	Label, Manufacturer, Model, Serial string
 	Flags                              uint64
 	MinPIN, MaxPIN                     int // bytes
 	Hardware, Firmware                 Version
+	Usage                              TokenUsage
+}
+
+// TokenUsage is the rest of CK_TOKEN_INFO: sessions, memory in bytes (all ones:
+// the module doesn't say), and the token's clock.
+type TokenUsage struct {
+	MaxSessions, Sessions, MaxRWSessions, RWSessions   uint64
+	TotalPublic, FreePublic, TotalPrivate, FreePrivate uint64
+	UTCTime                                            string
 }
 
 // MechanismInfo is a mechanism of a token; sizes are in bits or bytes, as the
@@ -113,6 +124,9 @@ func (t *Template) Ulong(a CKA, v uint64) *Template {
 	return t.Bytes(a, binary.NativeEndian.AppendUint64(nil, v)[:ulongSize])
 }
 
+// Wipe overwrites the values, for a template that holds a secret.
+func (t *Template) Wipe() { clear(t.data) }
+
 // String adds an attribute with a value of text and returns t.
 func (t *Template) String(a CKA, v string) *Template { return t.Bytes(a, []byte(v)) }
 
@@ -134,6 +148,7 @@ const (
 	GCM   Param = 1 // CK_GCM_PARAMS with a 128-bit tag, nonce and AAD of the item
 	PSS   Param = 2 // CK_RSA_PKCS_PSS_PARAMS
 	OAEP  Param = 3 // CK_RSA_PKCS_OAEP_PARAMS, label = AAD of the item
+	IV    Param = 4 // the nonce of the item is the initialisation vector
 )
 
 // Op is the operation of a Batch.

@@ -67,6 +67,8 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendBytes(b, s.slot.Description)
 	b = appendBytes(b, s.slot.Manufacturer)
 	b = appendU64(b, s.slot.Flags)
+	b = appendVersion(b, s.slot.Hardware)
+	b = appendVersion(b, s.slot.Firmware)
 	b = appendBytes(b, s.token.Label)
 	b = appendBytes(b, s.token.Manufacturer)
 	b = appendBytes(b, s.token.Model)
@@ -76,6 +78,7 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendU32(b, uint32(s.token.MaxPIN))
 	b = appendVersion(b, s.token.Hardware)
 	b = appendVersion(b, s.token.Firmware)
+	b = appendUsage(b, &s.token.Usage)
 	b = appendU32(b, uint32(len(s.mechs)))
 	for _, m := range s.mechs {
 		b = appendU32(b, uint32(m.Type))
@@ -98,13 +101,28 @@ func parseView(r *reader) (view, error) {
 
 func parseSlotView(r *reader) slotView {
 	s := slotView{id: pkcs11.Slot(r.u64())}
-	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64()}
+	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64(), Hardware: r.version(), Firmware: r.version()}
 	s.token = pkcs11.TokenInfo{Label: r.str(), Manufacturer: r.str(), Model: r.str(), Serial: r.str(), Flags: r.u64(),
-		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version()}
+		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version(), Usage: parseUsage(r)}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		s.mechs = append(s.mechs, pkcs11.MechanismInfo{Type: pkcs11.CKM(r.u32()), Min: r.u64(), Max: r.u64(), Flags: r.u64()})
 	}
 	return s
+}
+
+func appendUsage(b []byte, u *pkcs11.TokenUsage) []byte {
+	for _, n := range []uint64{u.MaxSessions, u.Sessions, u.MaxRWSessions, u.RWSessions, u.TotalPublic, u.FreePublic, u.TotalPrivate, u.FreePrivate} {
+		b = appendU64(b, n)
+	}
+	return appendBytes(b, u.UTCTime)
+}
+
+func parseUsage(r *reader) (u pkcs11.TokenUsage) {
+	for _, n := range []*uint64{&u.MaxSessions, &u.Sessions, &u.MaxRWSessions, &u.RWSessions, &u.TotalPublic, &u.FreePublic, &u.TotalPrivate, &u.FreePrivate} {
+		*n = r.u64()
+	}
+	u.UTCTime = r.str()
+	return u
 }
 
 // facts is what a worker learned by logging in and trying.
@@ -140,6 +158,25 @@ func parseFacts(r *reader) (facts, error) {
 	return f, r.end()
 }
 
+// intake is how a module takes secrets in. The server asks once, of the first
+// worker: those that replace it must start at once, and what asking needs is
+// what a module may hang in.
+type intake struct {
+	kwp     pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
+	creates bool       // the module takes a secret from outside as a session object
+	edwards bool       // Ed25519 keys can be unwrapped, and their public half shows
+}
+
+func (i *intake) append(b []byte) []byte {
+	b = appendU32(b, uint32(i.kwp))
+	return appendBool(appendBool(b, i.creates), i.edwards)
+}
+
+func parseIntake(r *reader) (intake, error) {
+	i := intake{kwp: pkcs11.CKM(r.u32()), creates: r.u8() != 0, edwards: r.u8() != 0}
+	return i, r.end()
+}
+
 // appendStored and parseStored carry a token.Stored.
 func appendStored(b []byte, s token.Stored) []byte {
 	b = append(b, byte(s.Type), byte(s.Place))
@@ -163,7 +200,11 @@ func appendSpec(b []byte, s token.Spec) []byte {
 	b = append(b, byte(s.Type), byte(s.Place))
 	b = append(b, s.ID[:]...)
 	b = appendU32(b, uint32(s.Size))
-	return appendBytes(b, s.Label)
+	b = appendBytes(b, s.Label)
+	if s.Name == nil {
+		return appendBool(b, false)
+	}
+	return appendName(appendBool(b, true), s.Name)
 }
 
 func parseSpec(p []byte) (token.Spec, error) {
@@ -171,5 +212,8 @@ func parseSpec(p []byte) (token.Spec, error) {
 	s := token.Spec{Type: token.Type(r.u8()), Place: token.Place(r.u8())}
 	copy(s.ID[:], r.take(len(s.ID)))
 	s.Size, s.Label = int(r.u32()), r.str()
+	if r.u8() != 0 {
+		s.Name = new(r.name())
+	}
 	return s, r.end()
 }
