@@ -14,8 +14,9 @@ import (
 )
 
 func (a *app) custodyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "custody", Short: "Work with shares of other programs"}
-	cmd.AddCommand(a.combineSSSCommand())
+	cmd := a.group("custody", "Work with shares of other programs", a.combineSSSCommand())
+	cmd.Long = "Shares of this server are given by claviger unseal; these commands open those of other programs."
+	cmd.Example = "  claviger custody combine-sss --out pin a.pin.gpg b.pin.gpg"
 	return cmd
 }
 

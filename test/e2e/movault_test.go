@@ -19,6 +19,12 @@ import (
 	"github.com/claviger/claviger/test/harness"
 )
 
+// Answers that another program computed for the key in movault-test-key.pem.
+const (
+	knownSignature = "7198295ece9dbb90638afa3787d5fbefce93ae73dc3a218e22dd764ae269d82db36af6eea5c3b6b79945847de70ebff39cd8966af04660f778eb7085419092e630b36b095e664ddbd08ba921402df21c98ee95b555e4429306be15f580ec1efbb37e60768abe89c476ade42bcd9d880f2c0f021e024dfab3178fbfbddc6c00257650a907c9a0c2009bfc6e892eeb4ac18a9be82d4fbe8ae9334965ea19cae321f253a6c74d02ae743838d8e4a02df136ea3592c6a7556f0cc86f092da500ac4a7f22ccb8c3314b207d09a07a40d4cd50bec56c6c04bff95f1615e66f065cba08c7189e00e1e3cf0a1891e2f68274b033ce57761f05eef4b2ca8cbf2d78f08440"
+	knownOAEP      = "41a043e90a5431585790ee64f1f1d9c118ef0017d90136c29fdaebb84107e6024fbbb1237a17cf15c695ef28246eb3a6f272d87803a644f225b38b8c2771bc2e5d082d6a7e875266dd129445f877876202f086fe92840db9a78e9533d594a1344567772b70f1fb888c47a8042e2356b5dac70febb98aa0a2c2a118ae0c212b3e70f30a33e54cdb9c0830b53779268746bd77fab9e6dba07e42b9d57b5a1b2e92407877a14695060490d0c8e7156a97cee7bc43f50b162c93fbb8714d22e715a85d11a1e68ef9f0f8fa0fdcec3be2c158becf17715095cf717318db58480329340adae2d564c0b7756267d4f951b7d06f751a11fb8061ec2d06cdc0334cf42db3"
+)
+
 // movault runs the program as Mo-Vault's users do, and returns where it listens.
 func movault(t *testing.T, module string, env []string, state string, args ...string) string {
 	t.Helper()
@@ -110,6 +116,16 @@ func TestMoVault(t *testing.T) {
 	}
 	pkcs11Tool("--keypairgen", "--key-type", "rsa:2048", "--label", "older/rsa", "--id", "0080")
 	pkcs11Tool("--keygen", "--key-type", "aes:16", "--label", "older/aes", "--id", "02", "--sensitive")
+	importKey := exec.Command("softhsm2-util", "--import", "testdata/movault-test-key.pem", "--token", "claviger-test", "--label", "known/rsa", "--id", "02", "--pin", daemonPIN)
+	importKey.Env = append(os.Environ(), env...)
+	if out, err := importKey.CombinedOutput(); err != nil {
+		t.Fatalf("softhsm2-util: %v\n%s", err, out)
+	}
+	raw := filepath.Join(t.TempDir(), "aes")
+	if err := os.WriteFile(raw, []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pkcs11Tool("--write-object", raw, "--type", "secrkey", "--key-type", "AES:16", "--label", "known/aes", "--id", "01", "--usage-decrypt")
 	const rsa2 = `"secret_path":"random_test/rsa","secret_version":"2"`
 	var signature string
 	t.Run("first", func(t *testing.T) {
@@ -178,6 +194,21 @@ func TestMoVault(t *testing.T) {
 		}
 		if status, a := asked(t, at+"/key/decrypt/rsa", `{`+rsa2+`,"ciphertext":"00"}`); status != 400 || !strings.Contains(a["Error"].(string), "decryption failed") {
 			t.Errorf("%d %v", status, a)
+		}
+	})
+	t.Run("known answers", func(t *testing.T) {
+		at := movault(t, module, env, t.TempDir())
+		const known = `{"secret_path":"known/rsa","secret_version":"2",`
+		if status, a := asked(t, at+"/key/sign/message", known+`"data":"you are handsome man"}`); a["signature"] != knownSignature {
+			t.Errorf("signature: %d %v", status, a)
+		}
+		for path, body := range map[string]string{
+			"rsa": known + `"ciphertext":"` + knownOAEP + `"}`,
+			"aes": `{"secret_path":"known/aes","secret_version":1,"iv":"00112233445566778899aabbccddeeff","ciphertext":"b61920811b03c3842728ddcfbf380316311d2dbfc60fb41c15ec8bfaba0e2e00"}`,
+		} {
+			if status, a := asked(t, at+"/key/decrypt/"+path, body); a["plaintext"] != "you are handsome man" {
+				t.Errorf("%s: %d %v", path, status, a)
+			}
 		}
 	})
 	t.Run("token", func(t *testing.T) {
