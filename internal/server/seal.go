@@ -16,6 +16,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.custody.Operations()...)
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
+	ops = append(ops, s.pki.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	return append(ops, s.metrics.operation())
 }
@@ -52,6 +53,9 @@ func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte)
 	if err := s.keys.Start(ctx); err != nil {
 		return fmt.Errorf("starting the keys: %w", err)
 	}
+	if err := s.pki.Start(ctx); err != nil {
+		return fmt.Errorf("starting the certificate authorities: %w", err)
+	}
 	return nil
 }
 
@@ -60,6 +64,7 @@ func (s *Server) sealed() {
 	if err := s.trail.close(); err != nil {
 		s.log.Error("closing the audit log", "error", err)
 	}
+	s.pki.Reset()
 	s.keys.Reset()
 	s.guard.Reset()
 	s.records.Seal()

@@ -14,6 +14,7 @@ import (
 	"github.com/claviger/claviger/internal/front/vault"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/keys"
+	"github.com/claviger/claviger/internal/pki"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/sqlite"
 	"github.com/claviger/claviger/internal/token"
@@ -46,6 +47,7 @@ type Server struct {
 	hsm       token.Holder
 	trail     trail
 	keys      *keys.Service
+	pki       *pki.Service
 	custody   *custody.Custody
 	guard     *guard.Guard
 	metrics   *metrics
@@ -132,6 +134,10 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		Software: soft.Engine{},
 		Logger:   s.log,
 	})
+	if err != nil {
+		return err
+	}
+	s.pki, err = pki.New(pki.Options{Store: s.records, Keys: s.keys, Logger: s.log})
 	if err != nil {
 		return err
 	}
