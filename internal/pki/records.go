@@ -24,6 +24,7 @@ type configRecord struct {
 	DefaultKey    string         `json:"default_key,omitempty"` // id
 	URLs          api.PKIURLs    `json:"urls"`
 	Cluster       api.PKICluster `json:"cluster"`
+	CRL           crlConfig      `json:"crl,omitzero"`
 }
 
 // issuerRecord is an authority: a certificate, and mostly its key.

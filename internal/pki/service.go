@@ -30,6 +30,9 @@ type Service struct {
 	log    *slog.Logger
 	now    func() time.Time
 	mounts sync.Map // path to *mountSlot
+
+	crls sync.Mutex // held while a CRL is made
+	ocsp sync.Map   // path of a mount to *ocspCache
 }
 
 // New returns a service on a store and keys that may still be sealed.
@@ -60,11 +63,17 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.roleOperations()...)
 	ops = append(ops, s.issueOperations()...)
 	ops = append(ops, s.configOperations()...)
-	return append(ops, s.certOperations()...)
+	ops = append(ops, s.certOperations()...)
+	ops = append(ops, s.revokeOperations()...)
+	ops = append(ops, s.crlOperations()...)
+	return append(ops, s.ocspOperations()...)
 }
 
 // Reset is called at seal: everything that was read is forgotten.
-func (s *Service) Reset() { s.mounts.Clear() }
+func (s *Service) Reset() {
+	s.mounts.Clear()
+	s.ocsp.Clear()
+}
 
 // Start is called after unseal. Certificates that a crash left between intent
 // and record become records of their own: whether they were signed is not
@@ -104,7 +113,8 @@ func (s *Service) settleInterrupted(ctx context.Context, n string, version int64
 // deletes. It may be called again if it was interrupted.
 func (s *Service) Unmount(ctx context.Context, mount string) error {
 	defer s.mounts.Delete(mount)
-	for _, table := range []string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableConfig} {
+	defer s.ocsp.Delete(mount)
+	for _, table := range []string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig} {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 			batch = append(batch, s.store.Remove(table, mount+rest, e.Version))

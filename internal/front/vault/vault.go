@@ -134,6 +134,9 @@ func (c *call) decode(req any) (unknown []string, err error) {
 	}
 	*buf = body
 	defer buffers.put(buf)
+	if raw, ok := req.(rawBody); ok {
+		return nil, raw.TakeRaw(body)
+	}
 	if whole, ok := req.(wholeBody); ok {
 		return nil, c.takeBody(whole, body)
 	}
