@@ -7,6 +7,7 @@ type CreateToken struct {
 	Role            string            `json:"-" path:"role" audit:"plain" doc:"name of the role"`
 	Policies        []string          `json:"policies,omitempty" audit:"plain" doc:"policies of the token; default those of the caller"`
 	TTL             Seconds           `json:"ttl,omitempty" doc:"time to live"`
+	Lease           Seconds           `json:"lease,omitempty" doc:"old name of ttl"`
 	ExplicitMaxTTL  Seconds           `json:"explicit_max_ttl,omitempty" doc:"no renewal goes beyond this"`
 	Period          Seconds           `json:"period,omitempty" doc:"each renewal gives this; needs sudo"`
 	NumUses         int               `json:"num_uses,omitempty" doc:"number of calls that the token is good for, 0 without limit"`
@@ -15,8 +16,9 @@ type CreateToken struct {
 	NoDefaultPolicy bool              `json:"no_default_policy,omitempty" doc:"without the policy default"`
 	DisplayName     string            `json:"display_name,omitempty" audit:"plain" doc:"for people and the audit log"`
 	Meta            map[string]string `json:"meta,omitempty" audit:"plain" doc:"for the audit log"`
-	Type            string            `json:"type,omitempty" audit:"plain" doc:"service"`
-	ID              string            `json:"id,omitempty" audit:"-" doc:"text of the token instead of a random one; root only"`
+	Type            string            `json:"type,omitempty" audit:"plain" doc:"service (default) or batch: a batch token is stored nowhere, can't be renewed or revoked, and ends with its maker's"`
+	EntityAlias     string            `json:"entity_alias,omitempty" audit:"plain" doc:"refused unless it is empty: there are no entities"`
+	ID              string            `json:"id,omitempty" audit:"-" doc:"text of the token instead of a random one; needs sudo"`
 }
 
 // Auth is the part of an answer that carries a client token.
@@ -46,6 +48,12 @@ type RenewToken struct {
 	Increment Seconds `json:"increment,omitempty" doc:"time wished for"`
 }
 
+// RenewAccessor asks for more time for the token of an accessor.
+type RenewAccessor struct {
+	Accessor  string  `json:"accessor" audit:"plain" doc:"accessor of the client token"`
+	Increment Seconds `json:"increment,omitempty" doc:"time wished for"`
+}
+
 // TokenInfo describes a client token.
 type TokenInfo struct {
 	ID             string            `json:"id" audit:"-"`
@@ -57,6 +65,8 @@ type TokenInfo struct {
 	ExpireTime     *time.Time        `json:"expire_time"`
 	ExplicitMaxTTL Seconds           `json:"explicit_max_ttl"`
 	IssueTime      *time.Time        `json:"issue_time,omitempty"`
+	LastRenewal    *time.Time        `json:"last_renewal,omitempty" doc:"absent if it was never renewed"`
+	LastRenewedAt  int64             `json:"last_renewal_time,omitempty" doc:"the same in Unix seconds"`
 	Meta           map[string]string `json:"meta" audit:"plain"`
 	NumUses        int               `json:"num_uses"`
 	Orphan         bool              `json:"orphan"`

@@ -12,7 +12,7 @@ type TokenRole struct {
 	Orphan                 *bool    `json:"orphan,omitempty" doc:"tokens of the role do not end with their maker's; default false"`
 	Renewable              *bool    `json:"renewable,omitempty" doc:"whether tokens of the role may be renewed; default true"`
 	PathSuffix             *string  `json:"path_suffix,omitempty" audit:"plain" doc:"appended to the path that is noted as the token's origin"`
-	TokenType              *string  `json:"token_type,omitempty" audit:"plain" doc:"service or default-service (default)"`
+	TokenType              *string  `json:"token_type,omitempty" audit:"plain" doc:"service, batch, default-service (default) or default-batch; with default- the caller may choose"`
 	TokenPeriod            *Seconds `json:"token_period,omitempty" doc:"each renewal gives this; of tokens with a period of their own the lesser"`
 	TokenExplicitMaxTTL    *Seconds `json:"token_explicit_max_ttl,omitempty" doc:"no renewal goes beyond this; of tokens with a limit of their own the lesser"`
 	TokenNumUses           *int     `json:"token_num_uses,omitempty" doc:"number of calls that tokens are good for, 0 without limit; of tokens with a limit of their own the lesser"`

@@ -17,13 +17,19 @@ type KeyName struct {
 	Name string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 }
 
+// ReadKey asks for the description of a key.
+type ReadKey struct {
+	Name    string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	Context []byte `json:"context,omitempty" doc:"with a derived key of type ed25519: the context whose public keys are shown"`
+}
+
 // CreateKey makes a named key. If it exists nothing changes and a warning says so.
 type CreateKey struct {
 	Name                 string     `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	Type                 string     `json:"type,omitempty" audit:"plain" doc:"key type; default aes256-gcm96"`
 	Protection           Protection `json:"protection,omitempty" audit:"plain" doc:"where the secret lives: token, wrapped or software; default wrapped on an HSM, software on the embedded token"`
 	KeySize              int        `json:"key_size,omitempty" doc:"size in bytes of an hmac key, 32 to 512"`
-	Derived              bool       `json:"derived,omitempty" doc:"derive a key per context, with AEAD types and protection software"`
+	Derived              bool       `json:"derived,omitempty" doc:"derive a key per context, with AEAD types and ed25519"`
 	ConvergentEncryption bool       `json:"convergent_encryption,omitempty" doc:"the same plaintext and context give the same ciphertext; needs derived"`
 	Exportable           bool       `json:"exportable,omitempty" doc:"refused: secrets do not leave"`
 	AllowPlaintextBackup bool       `json:"allow_plaintext_backup,omitempty" doc:"refused: secrets do not leave"`
@@ -83,9 +89,10 @@ type ConfigKey struct {
 
 // ExportKey asks for a key's material; only public keys are given.
 type ExportKey struct {
-	Kind    string `json:"-" path:"kind" audit:"plain" doc:"public-key; encryption-key, signing-key and hmac-key are refused"`
+	Kind    string `json:"-" path:"kind" audit:"plain" doc:"public-key or certificate-chain; encryption-key, signing-key and hmac-key are refused"`
 	Name    string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	Version string `json:"-" path:"version" audit:"plain" doc:"a version or latest"`
+	Format  string `json:"format,omitempty" audit:"plain" doc:"of a public key: pem (default), der (base64 of PKIX), or raw (base64 of the 32 bytes of an ed25519 key, and its default)"`
 }
 
 // ExportedKey is the public halves of a key's versions.
@@ -237,6 +244,7 @@ type InputItem struct {
 type Signature struct {
 	Signature    string            `json:"signature,omitempty" audit:"-"`
 	KeyVersion   int               `json:"key_version,omitempty"`
+	PublicKey    []byte            `json:"public_key,omitempty" doc:"of a derived key: the 32 bytes of the context's public key"`
 	BatchResults []SignatureResult `json:"batch_results,omitempty"`
 }
 
@@ -244,6 +252,7 @@ type Signature struct {
 type SignatureResult struct {
 	Signature  string `json:"signature,omitempty" audit:"-"`
 	KeyVersion int    `json:"key_version,omitempty"`
+	PublicKey  []byte `json:"publickey,omitempty" doc:"as public_key outside of a batch; the name is Vault's"`
 	Error      string `json:"error,omitempty" audit:"plain"`
 	Reference  string `json:"reference" audit:"plain"`
 }

@@ -8,7 +8,15 @@ type TrimKey struct {
 
 // KeySettings holds for all keys of a mount.
 type KeySettings struct {
-	DisableUpsert bool `json:"disable_upsert" doc:"whether encryption with a key that does not exist fails, instead of making the key"`
+	DisableUpsert     bool       `json:"disable_upsert" doc:"whether encryption with a key that does not exist fails, instead of making the key"`
+	DefaultProtection Protection `json:"default_protection" audit:"plain" doc:"protection of new keys that ask for none: token, wrapped or software; empty for the default of the HSM token"`
+}
+
+// SetKeySettings changes what holds for all keys of a mount; absent fields stay
+// as they are.
+type SetKeySettings struct {
+	DisableUpsert     *bool       `json:"disable_upsert,omitempty" audit:"plain" doc:"whether encryption with a key that does not exist fails, instead of making the key"`
+	DefaultProtection *Protection `json:"default_protection,omitempty" audit:"plain" doc:"protection of new keys that ask for none: token, wrapped or software; a type of key that can't have it must ask for another; empty for the default of the HSM token"`
 }
 
 // CacheSettings is kept and shown for clients that set it. It changes nothing:

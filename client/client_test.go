@@ -82,9 +82,18 @@ func TestRequests(t *testing.T) {
 			}},
 		{"settings", data, `GET /v1/transit/config/keys `,
 			func(x context.Context, c *Client) error { _, err := c.KeySettings(x); return err }},
+		{"read for a context", data, `GET /v1/transit/keys/k?context=%2B%2F8%3D `,
+			func(x context.Context, c *Client) error {
+				_, err := c.ReadKeyFor(x, "k", []byte{0xfb, 0xff})
+				return err
+			}},
+		{"derive a key", "", `PUT /v1/transit/derive-key/k {"base_key_name":"own","peer_public_key":"pem"}`,
+			func(x context.Context, c *Client) error {
+				return c.DeriveKey(x, api.DeriveKey{Name: "k", BaseKeyName: "own", PeerPublicKey: "pem"})
+			}},
 		{"set settings", data, `PUT /v1/transit/config/keys {"disable_upsert":true}`,
 			func(x context.Context, c *Client) error {
-				_, err := c.SetKeySettings(x, api.KeySettings{DisableUpsert: true})
+				_, err := c.SetKeySettings(x, api.SetKeySettings{DisableUpsert: new(true)})
 				return err
 			}},
 		{"hash", data, `PUT /v1/transit/hash/sha3-256 {"input":"eA=="}`,
@@ -225,6 +234,22 @@ func TestRequests(t *testing.T) {
 			func(x context.Context, c *Client) error {
 				return c.WriteTokenRole(x, api.TokenRole{Name: "r", AllowedPolicies: []string{}, Orphan: &yes})
 			}},
+		{"lookup accessor", data, `PUT /v1/auth/token/lookup-accessor {"accessor":"acc"}`,
+			func(x context.Context, c *Client) error { _, err := c.LookupAccessor(x, "acc"); return err }},
+		{"renew accessor", auth, `PUT /v1/auth/token/renew-accessor {"accessor":"acc","increment":5}`,
+			func(x context.Context, c *Client) error { _, err := c.RenewAccessor(x, "acc", 5); return err }},
+		{"revoke accessor", ``, `PUT /v1/auth/token/revoke-accessor {"accessor":"acc"}`,
+			func(x context.Context, c *Client) error { return c.RevokeAccessor(x, "acc") }},
+		{"lookup lease", data, `PUT /v1/sys/leases/lookup {"lease_id":"a/b"}`,
+			func(x context.Context, c *Client) error { _, err := c.LookupLease(x, "a/b"); return err }},
+		{"all leases", `{"data":{"keys":["auth/"]}}`, `GET /v1/sys/leases/lookup?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListLeases(x, "/"); return err }},
+		{"leases", `{"data":{"keys":["h0"]}}`, `GET /v1/sys/leases/lookup/auth/a%20b?list=true `,
+			func(x context.Context, c *Client) error { _, err := c.ListLeases(x, "auth/a b/"); return err }},
+		{"revoke lease", ``, `PUT /v1/sys/leases/revoke {"lease_id":"a/b"}`,
+			func(x context.Context, c *Client) error { return c.RevokeLease(x, "a/b") }},
+		{"revoke leases", ``, `PUT /v1/sys/leases/revoke-prefix/auth/token {}`,
+			func(x context.Context, c *Client) error { return c.RevokeLeases(x, "auth/token/") }},
 		{"read role", data, `GET /v1/auth/token/roles/r `,
 			func(x context.Context, c *Client) error { _, err := c.ReadTokenRole(x, "r"); return err }},
 		{"roles", `{"data":{"keys":["r"]}}`, `GET /v1/auth/token/roles?list=true `,

@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
+	"net/url"
 
 	"github.com/claviger/claviger/api"
 )
@@ -29,6 +31,12 @@ func (c *Client) CreateKey(ctx context.Context, r api.CreateKey) (*api.Key, erro
 // ReadKey describes a key.
 func (c *Client) ReadKey(ctx context.Context, name string) (*api.Key, error) {
 	return on[api.Key](ctx, c, request{method: http.MethodGet, repeat: true}, "keys", name)
+}
+
+// ReadKeyFor describes a derived key, with the public keys for a context.
+func (c *Client) ReadKeyFor(ctx context.Context, name string, keyContext []byte) (*api.Key, error) {
+	query := url.Values{"context": {base64.StdEncoding.EncodeToString(keyContext)}}
+	return on[api.Key](ctx, c, request{method: http.MethodGet, query: query.Encode(), repeat: true}, "keys", name)
 }
 
 // ListKeys returns the names of all keys, none if there are none.

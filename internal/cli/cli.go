@@ -80,7 +80,7 @@ func (a *app) root() *cobra.Command {
 			a.statusCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
-		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.policyCommand(), a.mountCommand(),
+		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
 		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {

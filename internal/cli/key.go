@@ -28,7 +28,7 @@ func (a *app) keyCommand() *cobra.Command {
 		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand(),
 		a.keyTrimCommand(), a.keySettingsCommand(),
 		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
-		a.keyBackupCommand(), a.keyRestoreCommand(), a.keyWrappingKeyCommand(), a.keyImportCommand(), a.keyImportVersionCommand())
+		a.keyDeriveCommand(), a.keyBackupCommand(), a.keyRestoreCommand(), a.keyWrappingKeyCommand(), a.keyImportCommand(), a.keyImportVersionCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd
@@ -60,7 +60,7 @@ outside but opened only inside the HSM, "software" in server memory.`,
 	f.StringVar(&req.Protection, "protection", "", "token, wrapped or software; default is the server's choice")
 	f.IntVar(&req.KeySize, "key-size", 0, "size in bytes of an hmac key, 32 to 512")
 	f.DurationVar(&period, "auto-rotate", 0, "rotate by itself after this time, at least 1h")
-	f.BoolVar(&req.Derived, "derived", false, "derive a key per context; needs --protection software")
+	f.BoolVar(&req.Derived, "derived", false, "derive a key per context; for AEAD types and ed25519")
 	f.BoolVar(&req.ConvergentEncryption, "convergent", false, "same plaintext and context give the same ciphertext; needs --derived")
 	complete(cmd, "type", keyTypes...)
 	complete(cmd, "protection", api.ProtectionToken, api.ProtectionWrapped, api.ProtectionSoftware)
@@ -96,15 +96,32 @@ func (a *app) showNames(names []string) error {
 }
 
 func (a *app) keyReadCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "read NAME",
-		Short:   "Describe a key",
-		Example: "  claviger key read data",
+	var keyContext string
+	cmd := &cobra.Command{
+		Use:   "read NAME",
+		Short: "Describe a key",
+		Long: `Describe a key. With the --context of a derived key of type ed25519, its JSON
+form shows the public keys for that context.`,
+		Example: "  claviger key read data\n  claviger key read devices --context device-7 --format json",
 		Args:    takes("NAME"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
-			return a.showKeyOf(c.ReadKey(ctx, args[0]))
+			return a.showKeyOf(readKey(ctx, c, args[0], keyContext))
 		}),
 	}
+	keyContextFlag(cmd, &keyContext)
+	return cmd
+}
+
+func keyContextFlag(cmd *cobra.Command, keyContext *string) {
+	cmd.Flags().StringVar(keyContext, "context", "", "context of a derived key")
+}
+
+// readKey describes a key, for a context if there is one.
+func readKey(ctx context.Context, c *client.Client, name, keyContext string) (*api.Key, error) {
+	if keyContext == "" {
+		return c.ReadKey(ctx, name)
+	}
+	return c.ReadKeyFor(ctx, name, []byte(keyContext))
 }
 
 func (a *app) keyRotateCommand() *cobra.Command {
@@ -154,7 +171,7 @@ func (a *app) keyConfigCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&minDecryption, "min-decryption-version", 0, "oldest version that still decrypts and verifies")
-	f.IntVar(&minEncryption, "min-encryption-version", 0, "oldest version that may encrypt and sign; 0 means only the newest")
+	f.IntVar(&minEncryption, "min-encryption-version", 0, "oldest version that may encrypt and sign; 0 means every version that still decrypts")
 	f.BoolVar(&deletion, "deletion-allowed", false, "whether the key may be deleted")
 	f.DurationVar(&period, "auto-rotate", 0, "rotate by itself after this time, 0 never")
 	return cmd
@@ -180,15 +197,16 @@ again. Its rules must allow it first (key config --deletion-allowed).`,
 
 func (a *app) keyPublicCommand() *cobra.Command {
 	var version int
-	var out string
+	var out, keyContext string
 	cmd := &cobra.Command{
-		Use:     "public NAME",
-		Short:   "Print the public key of an asymmetric key",
-		Long:    "Print the public key of an asymmetric key: PEM of its PKIX form, or base64 of the 32 bytes of an Ed25519 key.",
-		Example: "  claviger key public release > release.pem",
+		Use:   "public NAME",
+		Short: "Print the public key of an asymmetric key",
+		Long: `Print the public key of an asymmetric key: PEM of its PKIX form, or base64 of
+the 32 bytes of an Ed25519 key. A derived key has one for each --context.`,
+		Example: "  claviger key public release > release.pem\n  claviger key public devices --context device-7",
 		Args:    takes("NAME"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
-			k, err := c.ReadKey(ctx, args[0])
+			k, err := readKey(ctx, c, args[0], keyContext)
 			if err != nil {
 				return err
 			}
@@ -209,6 +227,7 @@ func (a *app) keyPublicCommand() *cobra.Command {
 			return a.lines(pem)
 		}),
 	}
+	keyContextFlag(cmd, &keyContext)
 	cmd.Flags().IntVar(&version, "version", 0, "version of the key; default the newest")
 	cmd.Flags().StringVar(&out, "out", "", "write into this file instead of standard output")
 	return cmd
@@ -221,7 +240,9 @@ func publicOf(k *api.Key, version int) (*api.KeyVersion, error) {
 		return nil, fmt.Errorf("key %s shows no version %d; it has %s", k.Name, version, strings.Join(versions(k), ", "))
 	}
 	var v api.KeyVersion
-	if err := json.Unmarshal(raw, &v); err != nil || v.PublicKey == "" {
+	if err := json.Unmarshal(raw, &v); err == nil && v.PublicKey == "" && k.Derived {
+		return nil, usagef("key %s is derived: it has a public key for each --context", k.Name)
+	} else if err != nil || v.PublicKey == "" {
 		return nil, fmt.Errorf("key %s is of type %s, which has no public key", k.Name, k.Type)
 	}
 	return &v, nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -33,29 +34,43 @@ older (key config).`,
 
 func (a *app) keySettingsCommand() *cobra.Command {
 	var disable bool
+	var protection string
 	cmd := &cobra.Command{
 		Use:   "settings",
 		Short: "Show or change what holds for all keys",
 		Long: `Show what holds for all keys of a mount, or change what is given.
 
 With --disable-upsert, encryption with a key that does not exist fails, instead
-of making the key.`,
-		Example: "  claviger key settings\n  claviger --mount payments key settings --disable-upsert",
+of making the key. New keys that ask for no protection get --default-protection;
+"" lets the server choose.`,
+		Example: "  claviger key settings\n  claviger --mount payments key settings --disable-upsert --default-protection token",
 		Args:    takes(),
 		RunE: a.with(func(ctx context.Context, c *client.Client, cmd *cobra.Command, _ []string) error {
-			set, err := c.KeySettings(ctx)
-			if err == nil && cmd.Flags().Changed("disable-upsert") {
-				set.DisableUpsert = disable
-				set, err = c.SetKeySettings(ctx, *set)
+			var change api.SetKeySettings
+			if cmd.Flags().Changed("disable-upsert") {
+				change.DisableUpsert = &disable
+			}
+			if cmd.Flags().Changed("default-protection") {
+				change.DefaultProtection = &protection
+			}
+			var set *api.KeySettings
+			var err error
+			if change == (api.SetKeySettings{}) {
+				set, err = c.KeySettings(ctx)
+			} else {
+				set, err = c.SetKeySettings(ctx, change)
 			}
 			if err != nil {
 				return err
 			}
 			return a.show(set, func(t *table) {
 				t.field("Disable upsert", set.DisableUpsert)
+				t.field("Default protection", cmp.Or(set.DefaultProtection, "the server's choice"))
 			})
 		}),
 	}
 	cmd.Flags().BoolVar(&disable, "disable-upsert", false, "whether encryption makes no keys")
+	cmd.Flags().StringVar(&protection, "default-protection", "", "protection of new keys that ask for none: token, wrapped or software")
+	complete(cmd, "default-protection", api.ProtectionToken, api.ProtectionWrapped, api.ProtectionSoftware)
 	return cmd
 }

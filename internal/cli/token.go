@@ -16,7 +16,8 @@ func (a *app) tokenCommand() *cobra.Command {
 		a.tokenCreateCommand(), a.tokenLookupCommand(), a.tokenRenewCommand(), a.tokenRevokeCommand(),
 		a.tokenAccessorsCommand(), a.tokenTidyCommand(), a.tokenRoleCommand(), a.doctorCommand())
 	cmd.Long = `A client token says who calls. Commands act on the client's own token; --stdin
-takes another one from a prompt without echo or standard input.
+takes another one from a prompt without echo or standard input, --accessor names
+another one without its text.
 
 doctor concerns the other kind of token, the HSM's; it is "hsm doctor" too.`
 	cmd.Example = "  claviger token create --policy signer --ttl 8h\n  claviger token lookup"
@@ -45,6 +46,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Role, "role", "", "role that says what the token may be")
+	f.StringVar(&req.Type, "type", "", "service (default) or batch, which is stored nowhere and can't be renewed or revoked")
 	f.StringSliceVar(&req.Policies, "policy", nil, "policy of the token; may be repeated; default those of the caller")
 	f.DurationVar(&ttl, "ttl", 0, "time to live, such as 8h")
 	f.DurationVar(&maxTTL, "explicit-max-ttl", 0, "no renewal goes beyond this")
@@ -60,14 +62,21 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 }
 
 // other is the flag that chooses another token than the caller's own.
-type other struct{ stdin bool }
+type other struct {
+	stdin    bool
+	accessor string
+}
 
 func (o *other) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.stdin, "stdin", false, "another client token, from a prompt without echo or standard input")
+	cmd.Flags().StringVar(&o.accessor, "accessor", "", "another client token, by its accessor")
 }
 
-// token returns the other token, "" for the caller's own.
+// token returns the other token, "" for the caller's own or that of an accessor.
 func (o *other) token(ctx context.Context, a *app) (string, error) {
+	if o.stdin && o.accessor != "" {
+		return "", usagef("--stdin and --accessor name one token each")
+	}
 	if !o.stdin {
 		return "", nil
 	}
@@ -95,8 +104,11 @@ func (a *app) tokenLookupCommand() *cobra.Command {
 				return err
 			}
 			lookup := c.LookupSelf
-			if token != "" {
+			switch {
+			case token != "":
 				lookup = func(ctx context.Context) (*api.TokenInfo, error) { return c.LookupToken(ctx, token) }
+			case o.accessor != "":
+				lookup = func(ctx context.Context) (*api.TokenInfo, error) { return c.LookupAccessor(ctx, o.accessor) }
 			}
 			info, err := lookup(ctx)
 			if err != nil {
@@ -122,8 +134,11 @@ func (a *app) tokenRenewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if token != "" {
+			switch {
+			case token != "":
 				return a.showAuthOf(c.RenewToken(ctx, token, seconds(increment)))
+			case o.accessor != "":
+				return a.showAuthOf(c.RenewAccessor(ctx, o.accessor, seconds(increment)))
 			}
 			return a.showAuthOf(c.RenewSelf(ctx, seconds(increment)))
 		}),
@@ -139,14 +154,14 @@ func (a *app) tokenRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "revoke",
 		Short:   "End a client token and its children",
-		Long:    "End a client token and all that were made with it. Say which: --self or --stdin.",
-		Example: "  claviger token revoke --self\n  claviger token revoke --stdin < token",
+		Long:    "End a client token and all that were made with it. Say which: --self, --stdin or --accessor.",
+		Example: "  claviger token revoke --self\n  claviger token revoke --stdin < token\n  claviger token revoke --accessor 8FqkvbgHJlPCwQD1cz2LhXnA",
 		Args:    takes(),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
-			if self == o.stdin {
-				return usagef("token revoke needs one of --self and --stdin")
+			if self == (o.stdin || o.accessor != "") {
+				return usagef("token revoke needs one of --self, --stdin and --accessor")
 			}
-			if keep && self {
+			if keep && !o.stdin {
 				return usagef("token revoke --keep-children needs --stdin")
 			}
 			token, err := o.token(ctx, a)
@@ -159,6 +174,8 @@ func (a *app) tokenRevokeCommand() *cobra.Command {
 				revoke = func(ctx context.Context) error { return c.RevokeOrphan(ctx, token) }
 			case token != "":
 				revoke = func(ctx context.Context) error { return c.RevokeToken(ctx, token) }
+			case o.accessor != "":
+				revoke = func(ctx context.Context) error { return c.RevokeAccessor(ctx, o.accessor) }
 			}
 			if err := revoke(ctx); err != nil {
 				return err
@@ -178,8 +195,12 @@ func (a *app) showAuthOf(auth *api.Auth, err error) error {
 		return err
 	}
 	return a.show(auth, func(t *table) {
-		t.field("Token", auth.ClientToken)
-		t.field("Accessor", auth.Accessor)
+		if auth.ClientToken != "" {
+			t.field("Token", auth.ClientToken)
+		}
+		if auth.Accessor != "" {
+			t.field("Accessor", auth.Accessor)
+		}
 		t.field("Policies", strings.Join(auth.Policies, ", "))
 		t.field("Time to live", lifetime(auth.LeaseDuration))
 		t.field("Renewable", auth.Renewable)
@@ -188,7 +209,10 @@ func (a *app) showAuthOf(auth *api.Auth, err error) error {
 
 func (a *app) showTokenInfo(i *api.TokenInfo) error {
 	return a.show(i, func(t *table) {
-		t.field("Accessor", i.Accessor)
+		if i.Accessor != "" {
+			t.field("Accessor", i.Accessor)
+		}
+		t.field("Type", i.Type)
 		t.field("Display name", i.DisplayName)
 		t.field("Policies", strings.Join(i.Policies, ", "))
 		t.field("Time to live", lifetime(i.TTL))

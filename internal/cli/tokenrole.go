@@ -24,7 +24,7 @@ roles decides who gets which policies.`
 func (a *app) tokenRoleWriteCommand() *cobra.Command {
 	var allowed, allowedGlob, disallowed, disallowedGlob []string
 	var orphan, renewable, noDefault bool
-	var suffix string
+	var suffix, typ string
 	var uses int
 	var period, maxTTL time.Duration
 	cmd := &cobra.Command{
@@ -43,6 +43,7 @@ func (a *app) tokenRoleWriteCommand() *cobra.Command {
 				"renewable":         func() { req.Renewable = &renewable },
 				"no-default-policy": func() { req.TokenNoDefaultPolicy = &noDefault },
 				"path-suffix":       func() { req.PathSuffix = &suffix },
+				"type":              func() { req.TokenType = &typ },
 				"use-limit":         func() { req.TokenNumUses = &uses },
 				"period":            func() { req.TokenPeriod = new(seconds(period)) },
 				"explicit-max-ttl":  func() { req.TokenExplicitMaxTTL = new(seconds(maxTTL)) },
@@ -67,6 +68,7 @@ func (a *app) tokenRoleWriteCommand() *cobra.Command {
 	f.BoolVar(&renewable, "renewable", true, "whether tokens may be renewed")
 	f.BoolVar(&noDefault, "no-default-policy", false, "tokens are made without the policy default")
 	f.StringVar(&suffix, "path-suffix", "", "appended to the path that is noted as a token's origin")
+	f.StringVar(&typ, "type", "", "service, batch, default-service (default) or default-batch; with default- the caller may choose")
 	f.IntVar(&uses, "use-limit", 0, "number of calls that tokens are good for, 0 without limit")
 	f.DurationVar(&period, "period", 0, "each renewal gives this")
 	f.DurationVar(&maxTTL, "explicit-max-ttl", 0, "no renewal goes beyond this")
@@ -89,6 +91,7 @@ func (a *app) tokenRoleReadCommand() *cobra.Command {
 				t.field("Allowed policies", strings.Join(append(r.AllowedPolicies, r.AllowedPoliciesGlob...), ", "))
 				t.field("Disallowed policies", strings.Join(append(r.DisallowedPolicies, r.DisallowedPoliciesGlob...), ", "))
 				t.field("Without default policy", r.TokenNoDefaultPolicy)
+				t.field("Type", r.TokenType)
 				t.field("Orphan", r.Orphan)
 				t.field("Renewable", r.Renewable)
 				if r.TokenPeriod > 0 {

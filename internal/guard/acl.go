@@ -17,10 +17,16 @@ type acl struct {
 	root bool
 	// generation of the policies that it was made of
 	generation uint64
-	exact      map[string]caps
-	prefixes   map[string]caps // the path before its final *
-	lengths    []int           // of the prefixes, longest first
-	segmented  []segmentRule   // paths with +
+	exact      map[string]grant
+	prefixes   map[string]grant // the path before its final *
+	lengths    []int            // of the prefixes, longest first
+	segmented  []segmentRule    // paths with +
+}
+
+// grant is what the rule of a path gives.
+type grant struct {
+	caps   caps
+	limits *limits // nil if any parameters will do
 }
 
 // segmentRule is a rule whose path has + segments.
@@ -30,23 +36,24 @@ type segmentRule struct {
 	prefix   bool // the path ended in *
 	wildcard int  // where the first + stands in the path
 	plus     int  // number of + segments
-	caps     caps
+	grant
 }
 
 // newACL unites policies.
 func newACL(policies ...[]rule) *acl {
-	a := &acl{exact: map[string]caps{}, prefixes: map[string]caps{}}
-	segmented := map[string]caps{}
+	a := &acl{exact: map[string]grant{}, prefixes: map[string]grant{}}
+	segmented := map[string]grant{}
 	for _, rules := range policies {
 		for _, r := range rules {
 			prefix, isPrefix := strings.CutSuffix(r.path, "*")
 			switch {
+			case r.templated:
 			case hasPlus(r.path):
-				unite(segmented, r.path, r.caps)
+				unite(segmented, r.path, r)
 			case isPrefix:
-				unite(a.prefixes, prefix, r.caps)
+				unite(a.prefixes, prefix, r)
 			default:
-				unite(a.exact, r.path, r.caps)
+				unite(a.exact, r.path, r)
 			}
 		}
 	}
@@ -56,18 +63,21 @@ func newACL(policies ...[]rule) *acl {
 	slices.Sort(a.lengths)
 	slices.Reverse(a.lengths)
 	a.lengths = slices.Compact(a.lengths)
-	for path, c := range segmented {
-		a.segmented = append(a.segmented, newSegmentRule(path, c))
+	for path, g := range segmented {
+		a.segmented = append(a.segmented, newSegmentRule(path, g))
 	}
 	return a
 }
 
-func unite(m map[string]caps, path string, c caps) {
-	c |= m[path]
-	if c&capDeny != 0 {
-		c = capDeny
+// unite adds a rule to those on the same path: all capabilities, but none if one
+// of them denies; see limits.with for the rest.
+func unite(m map[string]grant, path string, r rule) {
+	g := m[path]
+	g.caps |= r.caps
+	if g.limits = g.limits.with(r.limits); g.caps&capDeny != 0 {
+		g = grant{caps: capDeny}
 	}
-	m[path] = c
+	m[path] = g
 }
 
 func hasPlus(path string) bool {
@@ -79,8 +89,8 @@ func hasPlus(path string) bool {
 	return false
 }
 
-func newSegmentRule(path string, c caps) segmentRule {
-	s := segmentRule{caps: c, wildcard: -1}
+func newSegmentRule(path string, g grant) segmentRule {
+	s := segmentRule{grant: g, wildcard: -1}
 	s.path, s.prefix = strings.CutSuffix(path, "*")
 	s.parts = strings.Split(s.path, "/")
 	at := 0
@@ -136,32 +146,35 @@ func (s *segmentRule) moreSpecific(t *segmentRule) bool {
 	return s.path > t.path
 }
 
-// allowed returns the capabilities on a path. For a list the path ends in a
-// slash, and a rule on the path without it counts too.
-func (a *acl) allowed(path string) caps {
+// allowed returns the capabilities on a path; see rule.
+func (a *acl) allowed(path string) caps { return a.rule(path).caps }
+
+// rule returns what the one rule that rules a path gives. For a list the path
+// ends in a slash, and a rule on the path without it counts too.
+func (a *acl) rule(path string) grant {
 	if a.root {
-		return ^capDeny
+		return grant{caps: ^capDeny}
 	}
-	if c, ok := a.exact[path]; ok {
-		return c
+	if g, ok := a.exact[path]; ok {
+		return g
 	}
 	if trimmed, ok := strings.CutSuffix(path, "/"); ok {
-		if c, ok := a.exact[trimmed]; ok {
-			return c
+		if g, ok := a.exact[trimmed]; ok {
+			return g
 		}
 	}
 	return a.byWildcard(path)
 }
 
-func (a *acl) byWildcard(path string) caps {
+func (a *acl) byWildcard(path string) grant {
 	var best segmentRule
 	found := false
 	for _, n := range a.lengths {
 		if n > len(path) {
 			continue
 		}
-		if c, ok := a.prefixes[path[:n]]; ok {
-			best = segmentRule{path: path[:n], prefix: true, wildcard: n, caps: c}
+		if g, ok := a.prefixes[path[:n]]; ok {
+			best = segmentRule{path: path[:n], prefix: true, wildcard: n, grant: g}
 			found = true
 			break
 		}
@@ -172,7 +185,7 @@ func (a *acl) byWildcard(path string) caps {
 			best, found = *s, true
 		}
 	}
-	return best.caps
+	return best.grant
 }
 
 // touches tells whether anything at or below a prefix is allowed, so that the
@@ -181,13 +194,13 @@ func (a *acl) touches(prefix string) bool {
 	if a.root {
 		return true
 	}
-	for path, c := range a.exact {
-		if c&^capDeny != 0 && strings.HasPrefix(path, prefix) {
+	for path, g := range a.exact {
+		if g.caps&^capDeny != 0 && strings.HasPrefix(path, prefix) {
 			return true
 		}
 	}
-	for path, c := range a.prefixes {
-		if c&^capDeny != 0 && (strings.HasPrefix(path, prefix) || strings.HasPrefix(prefix, path)) {
+	for path, g := range a.prefixes {
+		if g.caps&^capDeny != 0 && (strings.HasPrefix(path, prefix) || strings.HasPrefix(prefix, path)) {
 			return true
 		}
 	}

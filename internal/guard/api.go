@@ -26,6 +26,11 @@ type Request struct {
 	// for. The guard calls it once, after it knows that the caller may use the
 	// path, so that nobody makes the server parse a large body without a right to.
 	Decode func(req any) (unknown []string, err error)
+	// WantSent is set by the guard before it calls Decode, if a policy has a say
+	// in the parameters: Decode then sets Sent to the names of the fields that the
+	// caller sent. Those that have a value need not be among them.
+	WantSent bool
+	Sent     []string
 }
 
 // Answer is what an operation returned.

@@ -11,8 +11,12 @@
 //     HMAC-SHA-256 of it with a random key that is itself a sealed record.
 //   - What a policy does not allow is refused, and refusals are recorded. A policy
 //     that holds a rule which the guard does not enforce is not accepted at all.
+//   - What a policy says of parameters is compared with what the operation gets,
+//     not with how the caller wrote it.
 //   - A revoked, expired or used-up client token opens nothing from the moment its
 //     revocation is acknowledged, nor do its descendants.
+//     A batch token, of which nothing is stored, opens nothing once its parent has
+//     ended; an orphan batch token ends at its time only.
 //   - A wrapped answer is a sealed record that opens once, within its time, for who
 //     holds its wrapping token; the audit log does not show what it is.
 //   - A mount that is being removed answers no more, and no call of it is under way

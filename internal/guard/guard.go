@@ -132,7 +132,10 @@ func (g *Guard) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := newTokens(g.store, g.now, s.Salt)
+	t, err := newTokens(g.store, g.now, s.Salt)
+	if err != nil {
+		return err
+	}
 	g.loaded.Store(&loaded{t, p, m, &wraps{store: g.store, tokens: t}})
 	return nil
 }
@@ -183,7 +186,7 @@ func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
 		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
-		g.mountTuneOperations(), g.wrapOperations(),
+		g.mountTuneOperations(), g.wrapOperations(), g.leaseOperations(), {g.stepDownOperation()},
 	} {
 		all = append(all, ops...)
 	}

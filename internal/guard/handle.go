@@ -32,10 +32,12 @@ type call struct {
 	recorder Recorder
 	entry    *entry // of the caller, nil for public operations
 	op       op.Call
+	limits   *limits // of the rule that allows the call, nil if there are none
 	lastUse  bool
 	event    Event
 	inMount  *sync.RWMutex // held for reading while the call is under way
 	wrapping string        // text of the wrapping token that the call opens
+	task     *task         // of the server itself, nil for a caller's
 }
 
 // Handle finds the operation, checks the caller, records the intent, performs,
@@ -44,8 +46,12 @@ type call struct {
 // Errors are *fault.Error with what the caller may know; any other error of a
 // service is logged here and reaches the caller as an internal one. Whatever
 // happens before the intent is recorded is a refusal: nothing was done.
-func (g *Guard) Handle(ctx context.Context, req *Request) (answer *Answer, err error) {
-	c := &call{guard: g, req: req, path: canonical(req.Path), op: op.Call{Time: g.now()}}
+func (g *Guard) Handle(ctx context.Context, req *Request) (*Answer, error) {
+	return g.pass(ctx, req, nil)
+}
+
+func (g *Guard) pass(ctx context.Context, req *Request, t *task) (answer *Answer, err error) {
+	c := &call{guard: g, req: req, path: canonical(req.Path), op: op.Call{Time: g.now()}, task: t}
 	if req.Help {
 		c.path = kindSys + "/" + HelpPath + "/" + c.path
 	}
@@ -133,6 +139,9 @@ func (c *call) route(ctx context.Context) error {
 // admit does everything that comes before the intent: identity, policy, request.
 // It returns what of the request is known even if it refuses.
 func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err error) {
+	if c.task != nil {
+		return c.admitTask()
+	}
 	o = c.match.op
 	if opensWrapped(o) {
 		request, err = c.admitWrapping(ctx, o)
@@ -143,7 +152,8 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 		if err := c.identify(ctx); err != nil {
 			return o, nil, err
 		}
-		allowed = c.loaded.policies.of(c.entry).allowed(policyPath(c.path, c.req.Verb))
+		rule := c.loaded.policies.of(c.entry).rule(policyPath(c.path, c.req.Verb))
+		allowed, c.limits = rule.caps, rule.limits
 		if o != nil && o.AnyToken && allowed&capDeny == 0 {
 			allowed = ^capDeny
 		}
@@ -153,6 +163,9 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 	}
 	if o == nil {
 		return nil, nil, c.nowhere()
+	}
+	if c.limits != nil && !c.limits.wraps(o, c.req.WrapTTL) {
+		return o, nil, errDenied
 	}
 	if err := c.mayWrap(o); err != nil {
 		return o, nil, err
@@ -176,6 +189,9 @@ func (c *call) identify(ctx context.Context) error {
 		return storeFault(err, "looking up the client token")
 	}
 	if ended := e.ended(c.op.Time); ended != nil {
+		if ended.state.Load().Batch {
+			return errDenied
+		}
 		if err := t.revoke(ctx, ended.id); err != nil {
 			c.guard.log.Warn("an ended client token could not be removed; it is refused all the same", "error", err)
 		}
@@ -208,14 +224,20 @@ func (c *call) nowhere() error {
 }
 
 func (c *call) decode(o *op.Operation, request any) error {
+	var unknown []string
 	if c.req.Decode != nil {
-		unknown, err := c.req.Decode(request)
-		if err != nil {
+		var err error
+		c.req.WantSent = c.limits != nil
+		if unknown, err = c.req.Decode(request); err != nil {
 			return err
 		}
 		if len(unknown) > 0 {
 			c.op.Warnings = append(c.op.Warnings, unknownFields(unknown))
 		}
+	}
+	// Before the path's parameters are set: those are the path rule's concern.
+	if c.limits != nil && !c.limits.permits(o.Verb, request, c.req.Sent, unknown) {
+		return errDenied
 	}
 	if err := o.SetParams(request, c.match.params[:c.match.n]); err != nil {
 		return &fault.Error{Kind: fault.Invalid, Msg: err.Error()}
@@ -245,8 +267,11 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken || c.wrapping != "" {
+	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
+	}
+	if c.task != nil {
+		return c.task.do(ctx, &c.op)
 	}
 	return o.Invoke(ctx, &c.op, request)
 }

@@ -199,7 +199,7 @@ func TestOwnOperations(t *testing.T) {
 			t.Errorf("%+v", o.Meta)
 		}
 	}
-	if len(ops) != 42 || len(s.Table()) < len(ops) {
+	if len(ops) != 61 || len(s.Table()) < len(ops) {
 		t.Errorf("%d operations", len(ops))
 	}
 }

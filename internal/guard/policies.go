@@ -44,6 +44,17 @@ path "sys/capabilities-self" {
   capabilities = ["update"]
 }
 
+# Look at and renew leases whose ID it knows.
+path "sys/leases/lookup" {
+  capabilities = ["update"]
+}
+path "sys/leases/renew" {
+  capabilities = ["update"]
+}
+path "sys/renew" {
+  capabilities = ["update"]
+}
+
 # Keep data under a wrapping token, and open those of others.
 path "sys/wrapping/wrap" {
   capabilities = ["update"]

@@ -15,6 +15,7 @@ import (
 // The value of path may also be a list of such objects, and so may a rule's body.
 func readJSON(text string) ([]ruleText, error) {
 	d := &policyJSON{json.NewDecoder(strings.NewReader(text))}
+	d.UseNumber()
 	var rules []ruleText
 	err := d.object(func(key string) error {
 		switch key {
@@ -104,22 +105,7 @@ func (d *policyJSON) members(value func(key string) error) error {
 }
 
 func (d *policyJSON) attr(r *ruleText, name string) error {
-	var value any
-	if err := d.Decode(&value); err != nil {
-		return err
-	}
-	a := attr{name: name}
-	switch v := value.(type) {
-	case string:
-		a.text, a.isText = v, true
-	case []any:
-		a.isList = true
-		for _, e := range v {
-			text, ok := e.(string)
-			a.isList = a.isList && ok
-			a.list = append(a.list, text)
-		}
-	}
-	r.attrs = append(r.attrs, a)
-	return nil
+	v, err := d.value()
+	r.attrs = append(r.attrs, attr{name: name, value: v})
+	return err
 }

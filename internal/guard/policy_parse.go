@@ -57,8 +57,12 @@ var oldPolicies = map[string]caps{
 
 // rule is one path of a policy.
 type rule struct {
-	path string // without a leading slash
-	caps caps
+	path   string // without a leading slash
+	caps   caps
+	limits *limits // nil if any parameters will do
+	// templated: the path has templates. There is nothing yet that they could
+	// stand for, so that the rule matches no path.
+	templated bool
 }
 
 // ruleText is a rule as either syntax spells it.
@@ -68,14 +72,11 @@ type ruleText struct {
 	attrs []attr
 }
 
-// attr is an attribute of a rule: a text, or a list of texts.
+// attr is an attribute of a rule; see value for what it may be.
 type attr struct {
-	name   string
-	line   int
-	text   string
-	list   []string
-	isText bool
-	isList bool
+	name  string
+	line  int
+	value any
 }
 
 // parsePolicy reads a policy: HCL 1 as Vault writes it, or JSON if the first
@@ -116,20 +117,26 @@ func parsePolicy(text string) ([]rule, error) {
 // rule checks what the text says.
 func (t *ruleText) rule() (rule, error) {
 	r := rule{path: strings.TrimPrefix(t.path, "/")}
-	if err := checkRulePath(t.path); err != nil {
+	plain, err := withoutTemplates(t.path)
+	if err == nil {
+		err = checkRulePath(plain)
+	}
+	if err != nil {
 		return r, atLine(t.line, "path %q: %w", t.path, err)
 	}
+	r.templated = plain != t.path
 	seen := map[string]bool{}
 	for _, a := range t.attrs {
 		if seen[a.name] {
 			return r, atLine(a.line, "path %q: %s is given twice", t.path, a.name)
 		}
 		seen[a.name] = true
-		c, err := a.caps()
-		if err != nil {
+		if err := a.apply(&r); err != nil {
 			return r, atLine(a.line, "path %q: %w", t.path, err)
 		}
-		r.caps |= c
+	}
+	if err := r.limits.check(); err != nil {
+		return r, atLine(t.line, "path %q: %w", t.path, err)
 	}
 	return r, nil
 }
@@ -142,38 +149,45 @@ func checkRulePath(path string) error {
 		return errors.New(`"+*" is not allowed: "+" stands for one whole segment, "*" only at the end for any rest`)
 	case strings.Contains(strings.TrimSuffix(path, "*"), "*"):
 		return errors.New(`"*" is allowed only at the end; "+" stands for one whole segment`)
-	case strings.Contains(path, "{{"):
-		return errors.New("templates such as {{identity.entity.id}} are not supported: write the path out, or use + for one segment")
 	}
 	return nil
 }
 
-// caps returns what an attribute allows.
-func (a *attr) caps() (caps, error) {
+// apply adds what an attribute says to a rule.
+func (a *attr) apply(r *rule) error {
 	switch a.name {
 	case "capabilities":
-		return a.capabilities()
+		c, err := a.capabilities()
+		r.caps |= c
+		return err
 	case "policy":
-		c, ok := oldPolicies[a.text]
-		if !a.isText || !ok {
-			return 0, errors.New(`policy is one of "read", "write", "deny", "sudo"; better use capabilities = [...]`)
+		text, _ := a.value.(string)
+		c, ok := oldPolicies[text]
+		if !ok {
+			return errors.New(`policy is one of "read", "write", "deny", "sudo"; better use capabilities = [...]`)
 		}
-		return c, nil
+		r.caps |= c
+		return nil
 	case "comment":
-		return 0, nil
-	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl",
-		"mfa_methods", "control_group", "pagination_limit", "expiration", "list_scan_response_keys_filter_path":
-		return 0, fmt.Errorf("%s is not supported, and a rule that is not enforced is not accepted: leave it out and allow narrower paths or fewer capabilities", a.name)
+		return nil
+	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl":
+		if r.limits == nil {
+			r.limits = &limits{}
+		}
+		return a.limit(r.limits)
+	case "mfa_methods", "control_group", "pagination_limit", "expiration", "list_scan_response_keys_filter_path":
+		return fmt.Errorf("%s is not supported, and a rule that is not enforced is not accepted: leave it out and allow narrower paths or fewer capabilities", a.name)
 	}
-	return 0, fmt.Errorf("unknown attribute %q: a rule has capabilities = [...]", a.name)
+	return fmt.Errorf("unknown attribute %q: a rule has capabilities = [...]", a.name)
 }
 
 func (a *attr) capabilities() (caps, error) {
-	if !a.isList {
+	names, ok := texts(a.value)
+	if !ok {
 		return 0, errors.New(`capabilities is a list of strings, such as ["read", "list"]`)
 	}
 	var set caps
-	for _, name := range a.list {
+	for _, name := range names {
 		c, ok := capByName(name)
 		if !ok {
 			return 0, fmt.Errorf("unknown capability %q: use %s", name, capList8)
@@ -286,30 +300,6 @@ func hclAttr(item *ast.ObjectItem) (attr, error) {
 	if len(keys) > 1 {
 		return attr{}, atLine(a.line, "unknown block %q in a rule: a rule has capabilities = [...]", a.name)
 	}
-	switch v := item.Val.(type) {
-	case *ast.LiteralType:
-		a.text, a.isText = hclText(v)
-	case *ast.ListType:
-		a.isList = true
-		for _, n := range v.List {
-			literal, ok := n.(*ast.LiteralType)
-			if !ok {
-				a.isList = false
-				break
-			}
-			text, ok := hclText(literal)
-			a.isList = a.isList && ok
-			a.list = append(a.list, text)
-		}
-	}
-	return a, nil
-}
-
-// hclText returns a quoted string's value.
-func hclText(l *ast.LiteralType) (string, bool) {
-	if l.Token.Type != hcltoken.STRING {
-		return "", false
-	}
-	text, err := hclstrconv.Unquote(l.Token.Text)
-	return text, err == nil
+	a.value, err = hclValue(item.Val)
+	return a, err
 }

@@ -2,8 +2,12 @@ package guard
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/op"
 )
 
 func TestParsePolicy(t *testing.T) {
@@ -15,22 +19,22 @@ func TestParsePolicy(t *testing.T) {
 	}{
 		{"empty", "", nil},
 		{"comment only", "# nothing\n", nil},
-		{"one", `path "a/b" { capabilities = ["read", "list"] }`, []rule{{"a/b", capRead | capList}}},
+		{"one", `path "a/b" { capabilities = ["read", "list"] }`, []rule{{path: "a/b", caps: capRead | capList}}},
 		{"leading slash", `path "/a" { capabilities = ["create", "update", "patch", "delete", "sudo", "deny"] }`,
-			[]rule{{"a", capCreate | capUpdate | capPatch | capDelete | capSudo | capDeny}}},
-		{"named", "name = \"x\"\npath \"a*\" {\n  capabilities = [\n    \"read\",\n  ]\n}\n", []rule{{"a*", capRead}}},
-		{"comment attribute", `path "a" { comment = "why" capabilities = [] }`, []rule{{"a", 0}}},
-		{"old read", `path "a" { policy = "read" }`, []rule{{"a", capRead | capList}}},
-		{"old write", `path "a" { policy = "write" }`, []rule{{"a", all}}},
-		{"old sudo", `path "a" { policy = "sudo" }`, []rule{{"a", all | capSudo}}},
-		{"old deny", `path "a" { policy = "deny" }`, []rule{{"a", capDeny}}},
-		{"quoted keys", `"path" "a" { "capabilities" = ["read"] }`, []rule{{"a", capRead}}},
+			[]rule{{path: "a", caps: capCreate | capUpdate | capPatch | capDelete | capSudo | capDeny}}},
+		{"named", "name = \"x\"\npath \"a*\" {\n  capabilities = [\n    \"read\",\n  ]\n}\n", []rule{{path: "a*", caps: capRead}}},
+		{"comment attribute", `path "a" { comment = "why" capabilities = [] }`, []rule{{path: "a", caps: 0}}},
+		{"old read", `path "a" { policy = "read" }`, []rule{{path: "a", caps: capRead | capList}}},
+		{"old write", `path "a" { policy = "write" }`, []rule{{path: "a", caps: all}}},
+		{"old sudo", `path "a" { policy = "sudo" }`, []rule{{path: "a", caps: all | capSudo}}},
+		{"old deny", `path "a" { policy = "deny" }`, []rule{{path: "a", caps: capDeny}}},
+		{"quoted keys", `"path" "a" { "capabilities" = ["read"] }`, []rule{{path: "a", caps: capRead}}},
 		{"two of one path", `path "a" { capabilities = ["read"] } path "a" { capabilities = ["list"] }`,
-			[]rule{{"a", capRead}, {"a", capList}}},
+			[]rule{{path: "a", caps: capRead}, {path: "a", caps: capList}}},
 		{"json", `{"path": {"a": {"capabilities": ["read"]}, "b/+": {"policy": "deny"}}}`,
-			[]rule{{"a", capRead}, {"b/+", capDeny}}},
+			[]rule{{path: "a", caps: capRead}, {path: "b/+", caps: capDeny}}},
 		{"json list", ` {"path": [{"a": {"capabilities": ["read"]}}, {"b": [{"capabilities": ["list"]}]}], "name": "n"}`,
-			[]rule{{"a", capRead}, {"b", capList}}},
+			[]rule{{path: "a", caps: capRead}, {path: "b", caps: capList}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -58,10 +62,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{`path "a" { capabilities = ["read"] "capabilities" = ["list"] }`, "capabilities is given twice"},
 		{`path "a" { policy = "all" }`, `policy is one of "read"`},
 		{"path \"a\" {\n capabilites = [\"read\"]\n}", `line 2: path "a": unknown attribute "capabilites"`},
-		{`path "a" { capabilities = ["read"] allowed_parameters = { "x" = [] } }`, "allowed_parameters is not supported"},
-		{`path "a" { capabilities = ["read"] denied_parameters = { "x" = [] } }`, "denied_parameters is not supported"},
-		{`path "a" { capabilities = ["read"] required_parameters = ["x"] }`, "required_parameters is not supported"},
-		{`path "a" { capabilities = ["read"] min_wrapping_ttl = "1m" }`, "min_wrapping_ttl is not supported"},
+		{`path "a" { capabilities = ["read"] mfa_methods = ["x"] }`, "mfa_methods is not supported"},
 		{`path "a" { capabilities = ["read"] control_group = {} }`, "control_group is not supported"},
 		{`path "a" { capabilities = ["read"] mfa "x" {} }`, `unknown block "mfa"`},
 		{`role "a" { }`, `unknown key "role"`},
@@ -71,7 +72,6 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{`path "a/+*" { }`, `"+*" is not allowed`},
 		{`path "a/*/b" { }`, `"*" is allowed only at the end`},
 		{`path "a/**" { }`, `"*" is allowed only at the end`},
-		{`path "a/{{identity.entity.id}}" { }`, "templates"},
 		{`path "` + strings.Repeat("a", maxRulePath+1) + `" { }`, "longer than"},
 		{strings.Repeat("#", maxPolicySize+1), "at most 262144"},
 		{strings.Repeat("[", maxPolicyOpeners+1), "opens 8193"},
@@ -83,7 +83,6 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{`{"path": {"a": {"capabilities": ["read"]}}`, "does not end"},
 		{`{"path": "a"}`, "an object is expected"},
 		{`{"paths": {}}`, `unknown key "paths"`},
-		{`{"path": {"a": {"allowed_parameters": {}}}}`, "allowed_parameters is not supported"},
 		{`{path}`, "byte"},
 	} {
 		rules, err := parsePolicy(c.text)
@@ -111,7 +110,7 @@ func TestDeepPolicies(t *testing.T) {
 func TestDefaultPolicyParses(t *testing.T) {
 	t.Parallel()
 	rules, err := parsePolicy(defaultPolicyText)
-	if err != nil || len(rules) != 8 {
+	if err != nil || len(rules) != 11 {
 		t.Errorf("%d rules, %v", len(rules), err)
 	}
 }
@@ -175,7 +174,7 @@ func TestACLPriority(t *testing.T) {
 			var set []rule
 			for path, cap := range c.rules {
 				n, _ := capByName(cap)
-				set = append(set, rule{path, n})
+				set = append(set, rule{path: path, caps: n})
 			}
 			// the order of rules and their spread over policies must not matter
 			for range 8 {
@@ -197,7 +196,7 @@ func TestACLUnion(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"a", "a/*", "a/+", "a/+/b*"} {
 		at := strings.NewReplacer("*", "x", "+", "y").Replace(path)
-		read, list, deny := []rule{{path, capRead}}, []rule{{path, capList}}, []rule{{path, capDeny}}
+		read, list, deny := []rule{{path: path, caps: capRead}}, []rule{{path: path, caps: capList}}, []rule{{path: path, caps: capDeny}}
 		if got := newACL(read, list).allowed(at); got != capRead|capList {
 			t.Errorf("%s: union is %b", path, got)
 		}
@@ -221,7 +220,7 @@ func TestACLTouches(t *testing.T) {
 		{"+/keys", capRead, true}, {"+/+/b*", capRead, true}, {"transit/+/x", capRead, true}, {"other/+/x", capRead, false},
 		{"+", capRead, false},
 	} {
-		if got := newACL([]rule{{c.path, c.cap}}).touches("transit/"); got != c.want {
+		if got := newACL([]rule{{path: c.path, caps: c.cap}}).touches("transit/"); got != c.want {
 			t.Errorf("%s %b: %v", c.path, c.cap, got)
 		}
 	}
@@ -244,13 +243,22 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add(`{"path": [{"a": {"capabilities": ["read"]}}, {"b": [{"policy": "deny"}]}]}`)
 	f.Add(`path "a/+/b*" { policy = "write" } name = <<X` + "\n a\nX\n")
 	f.Add(`path "${"a"}" { capabilities = ["read"] /* c */ }`)
+	f.Add(`path "a" { allowed_parameters = { "*" = [] "x" = ["a*", 1, 1.5, true, ["b"]] } denied_parameters { x = [] } }`)
+	f.Add(`path "a" { required_parameters = ["x"] min_wrapping_ttl = 017 max_wrapping_ttl = "1h" } path "a" { policy = "read" }`)
+	f.Add(`{"path": {"a/{{identity.entity.metadata.k}}/*": {"denied_parameters": {"x": [[], "y"]}, "min_wrapping_ttl": 5}}}`)
+	f.Add(`path "{{identity.groups.ids.a.name}}+" { capabilities = ["deny"] } path "{{ identity.entity.aliases.b.custom_metadata.c.d }}" {}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		rules, err := parsePolicy(text)
 		if err != nil {
 			return
 		}
 		a := newACL(rules)
+		rules = slices.DeleteFunc(rules, func(r rule) bool { return r.templated })
 		for _, r := range rules {
+			if r.limits != nil {
+				r.limits.permits(op.Write, &api.CreateToken{TTL: 5, Policies: []string{"x"}, Meta: map[string]string{}}, nil, []string{"y"})
+				r.limits.wraps(&op.Operation{}, 5)
+			}
 			at := strings.ReplaceAll(strings.TrimSuffix(r.path, "*"), "+", "x")
 			a.allowed(at)
 			a.touches("transit/")

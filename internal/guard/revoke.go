@@ -178,54 +178,29 @@ func (t *tokens) forget(ids []string) {
 // tidy revokes the expired tokens that nobody used any more. It returns how many
 // trees it removed.
 func (t *tokens) tidy(ctx context.Context) (removed int, err error) {
-	after := ""
-	for {
-		page, err := t.store.List(ctx, tableTokens, "", after, tidyPage)
-		if err != nil {
-			return removed, err
+	err = t.each(ctx, func(id string, r *tokenRecord) error {
+		if r.Expires == 0 || r.Expires > t.now().Unix() {
+			return nil
 		}
-		for _, item := range page {
-			var r tokenRecord
-			if err := item.Decode(&r); err != nil {
-				return removed, fmt.Errorf("client token record: %w", err)
-			}
-			if r.Expires == 0 || r.Expires > t.now().Unix() {
-				continue
-			}
-			if err := t.revoke(ctx, item.Key); err != nil {
-				return removed, err
-			}
-			removed++
+		if err := t.revoke(ctx, id); err != nil {
+			return err
 		}
-		if len(page) < tidyPage {
-			return removed, nil
-		}
-		after = page[len(page)-1].Key
-	}
+		removed++
+		return nil
+	})
+	return removed, err
 }
 
 // accessors returns the accessors of all tokens that are neither expired nor used
 // up, sorted.
 func (t *tokens) accessors(ctx context.Context, now time.Time) ([]string, error) {
-	all, after := []string{}, ""
-	for {
-		page, err := t.store.List(ctx, tableTokens, "", after, tidyPage)
-		if err != nil {
-			return nil, err
+	all := []string{}
+	err := t.each(ctx, func(_ string, r *tokenRecord) error {
+		if !r.over(now) {
+			all = append(all, r.Accessor)
 		}
-		for _, item := range page {
-			after = item.Key
-			var r tokenRecord
-			if err := item.Decode(&r); err != nil {
-				return nil, fmt.Errorf("client token record: %w", err)
-			}
-			if !r.over(now) {
-				all = append(all, r.Accessor)
-			}
-		}
-		if len(page) < tidyPage {
-			slices.Sort(all)
-			return all, nil
-		}
-	}
+		return nil
+	})
+	slices.Sort(all)
+	return all, err
 }

@@ -130,6 +130,9 @@ func (r *roleRecord) set(q *api.TokenRole) error {
 	if q.TokenNoDefaultPolicy != nil {
 		r.NoDefaultPolicy = *q.TokenNoDefaultPolicy
 	}
+	if err := r.checkBatch(); err != nil {
+		return fault.New(fault.Invalid, "%v", err)
+	}
 	return nil
 }
 
@@ -219,10 +222,8 @@ func (r *roleRecord) setType(q *api.TokenRole) error {
 	switch *q.TokenType {
 	case "", typeDefaultService:
 		r.TokenType = ""
-	case typeService:
-		r.TokenType = typeService
-	case "batch", "default-batch":
-		return fault.New(fault.Invalid, "token_type %q is not supported: use \"service\" or \"default-service\"", *q.TokenType)
+	case typeService, typeBatch, typeDefaultBatch:
+		r.TokenType = *q.TokenType
 	default:
 		return fault.New(fault.Invalid, "invalid 'token_type' value %.40q", *q.TokenType)
 	}

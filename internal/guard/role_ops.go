@@ -119,6 +119,9 @@ func (g *Guard) revokeOrphan(ctx context.Context, _ *op.Call, req *api.TokenID) 
 	if errors.Is(err, store.ErrNotFound) || err == nil && e.ended(c.op.Time) != nil {
 		return nil, fault.New(fault.Invalid, "token to revoke not found")
 	}
+	if err == nil && e.state.Load().Batch {
+		return nil, errBatchRevoke
+	}
 	if err == nil {
 		err = c.loaded.tokens.revokeAlone(ctx, e.id)
 	}

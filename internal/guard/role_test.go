@@ -102,7 +102,7 @@ func TestRolesRefuse(t *testing.T) {
 		{"path suffix contains invalid characters", func(r *api.TokenRole) { r.PathSuffix = text("a/b") }},
 		{"path suffix contains invalid characters", func(r *api.TokenRole) { r.PathSuffix = text("-ab") }},
 		{"parent references", func(r *api.TokenRole) { r.PathSuffix = text("a..b") }},
-		{`token_type "batch" is not supported`, func(r *api.TokenRole) { r.TokenType = text("batch") }},
+		{`when role is set to generate non-orphan tokens`, func(r *api.TokenRole) { r.TokenType = text("batch") }},
 		{"invalid 'token_type' value", func(r *api.TokenRole) { r.TokenType = text("x") }},
 	} {
 		s.refused(fault.Invalid, c.want, s.root, op.Write, "auth/token/roles/r", fill(c.fill))
@@ -242,7 +242,7 @@ func TestRoleTokens(t *testing.T) {
 	// A role gives no rights that a call needs sudo for, but those it names itself.
 	s.refused(fault.Invalid, "specify token id", maker.ClientToken, op.Write, "auth/token/create/r", fill(func(r *api.CreateToken) { r.ID = "chosen" }))
 	s.refused(fault.Invalid, "periodic token", maker.ClientToken, op.Write, "auth/token/create/r", fill(func(r *api.CreateToken) { r.Period = 60 }))
-	s.refused(fault.Invalid, "not supported", maker.ClientToken, op.Write, "auth/token/create/r", fill(func(r *api.CreateToken) { r.Type = "batch" }))
+	s.refused(fault.Invalid, `batch tokens cannot have "explicit_max_ttl" set`, maker.ClientToken, op.Write, "auth/token/create/r", fill(func(r *api.CreateToken) { r.Type = "batch" }))
 	// Orphans of a role outlive their maker, others do not.
 	s.role("child", func(r *api.TokenRole) { r.AllowedPolicies = []string{"a"} })
 	child := s.byRole(maker.ClientToken, "child", func(r *api.CreateToken) { r.NoParent = true })

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -42,15 +43,12 @@ func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool,
 	if err != nil {
 		return nil, err
 	}
-	text := req.ID
-	if text == "" {
-		text = newText(textPrefix)
-	}
 	parent := c.entry
 	if orphan {
 		parent = nil
 	}
-	switch err := c.loaded.tokens.create(ctx, text, r, parent); {
+	text, err := maker.create(ctx, r, parent)
+	switch {
 	case errors.Is(err, errEnded):
 		return nil, errDenied
 	case errors.Is(err, store.ErrConflict):
@@ -58,7 +56,23 @@ func (g *Guard) newToken(ctx context.Context, req *api.CreateToken, orphan bool,
 	case err != nil:
 		return nil, storeFault(err, "making a client token")
 	}
+	for _, name := range r.Policies {
+		if _, ok := c.loaded.policies.get(name); !ok {
+			c.op.Warn("Policy %q does not exist", name)
+		}
+	}
 	return auth(r, text, c.op.Time), nil
+}
+
+// create writes the token, unless it is a batch token, and returns its text.
+func (m *tokenMaker) create(ctx context.Context, r *tokenRecord, parent *entry) (text string, err error) {
+	if r.Batch {
+		return m.loaded.tokens.createBatch(r, parent)
+	}
+	if text = m.req.ID; text == "" {
+		text = newText(textPrefix)
+	}
+	return text, m.loaded.tokens.create(ctx, text, r, parent)
 }
 
 // tokenMaker makes the record of a new token from what its maker may give.
@@ -75,17 +89,26 @@ func (m *tokenMaker) record() (*tokenRecord, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
+	batch, err := m.batchType()
+	if err != nil {
+		return nil, err
+	}
 	r := &tokenRecord{
-		Accessor: newText(""), DisplayName: displayName(m.req.DisplayName), Path: m.path, Meta: maps.Clone(m.req.Meta),
+		Batch: batch, Accessor: newText(""), DisplayName: displayName(m.req.DisplayName), Path: m.path, Meta: maps.Clone(m.req.Meta),
 		Created: m.op.Time.Unix(), Period: int64(m.req.Period), ExplicitMaxTTL: int64(m.req.ExplicitMaxTTL),
 		Limited: m.req.NumUses > 0, UsesLeft: m.req.NumUses,
 	}
 	if m.role != nil {
 		m.role.apply(m, r)
 	}
-	var err error
 	if r.Policies, err = m.policies(); err != nil {
 		return nil, err
+	}
+	if r.Batch {
+		if err := m.checkBatch(r); err != nil {
+			return nil, err
+		}
+		r.Accessor = ""
 	}
 	return r, m.times(r)
 }
@@ -95,10 +118,14 @@ func (m *tokenMaker) check() error {
 	q := m.req
 	invalid := func(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
 	switch {
+	case m.parent.Batch:
+		return invalid("batch tokens cannot create more tokens")
 	case m.parent.Limited:
 		return invalid("restricted use token cannot generate child tokens")
-	case q.Type != "" && q.Type != typeService:
-		return invalid("token type %.40q is not supported: leave it out or use \"service\"", q.Type)
+	case q.EntityAlias != "" && m.role == nil:
+		return invalid("'entity_alias' is only allowed in combination with token role")
+	case q.EntityAlias != "": // no role has allowed_entity_aliases
+		return invalid("invalid 'entity_alias' value")
 	case q.NumUses < 0:
 		return invalid("number of uses cannot be negative")
 	case m.orphan && !m.sudo && m.role == nil:
@@ -114,7 +141,7 @@ func (m *tokenMaker) check() error {
 	case len(q.Meta) > maxMetaEntries:
 		return invalid("meta has more than %d entries", maxMetaEntries)
 	}
-	for name, d := range map[string]api.Seconds{"ttl": q.TTL, "explicit_max_ttl": q.ExplicitMaxTTL, "period": q.Period} {
+	for name, d := range map[string]api.Seconds{"ttl": q.TTL, "lease": q.Lease, "explicit_max_ttl": q.ExplicitMaxTTL, "period": q.Period} {
 		if d < 0 || d > maxDuration {
 			return invalid("%s: 0 to %d seconds", name, maxDuration)
 		}
@@ -134,8 +161,8 @@ func (m *tokenMaker) check() error {
 func checkChosenText(id string) error {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' }
 	switch {
-	case strings.HasPrefix(id, textPrefix):
-		return fault.New(fault.Invalid, "custom token ID cannot have the 's.' prefix")
+	case strings.HasPrefix(id, textPrefix), strings.HasPrefix(id, batchPrefix):
+		return fault.New(fault.Invalid, "custom token ID cannot have the '%s' prefix", id[:2])
 	case len(id) < minChosenText || len(id) > maxTokenText || strings.ContainsFunc(id, odd):
 		return fault.New(fault.Invalid, "a token ID has %d to %d visible ASCII characters", minChosenText, maxTokenText)
 	}
@@ -204,7 +231,8 @@ func (m *tokenMaker) withDefault(names []string) []string {
 // times sets when the token ends and whether it may be renewed.
 func (m *tokenMaker) times(r *tokenRecord) error {
 	now := m.op.Time
-	ttl := m.req.TTL
+	asked := cmp.Or(m.req.TTL, m.req.Lease)
+	ttl := asked
 	if r.isRoot() {
 		if ttl == 0 && r.Period == 0 && r.ExplicitMaxTTL == 0 {
 			if m.parent.Expires != 0 {
@@ -227,7 +255,7 @@ func (m *tokenMaker) times(r *tokenRecord) error {
 		limit = min(limit, api.Seconds(r.ExplicitMaxTTL))
 	}
 	if ttl > limit {
-		if m.req.TTL != 0 || r.Period != 0 {
+		if asked != 0 || r.Period != 0 {
 			m.op.Warn("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly",
 				ttl.Duration(), limit.Duration())
 		}
@@ -235,7 +263,7 @@ func (m *tokenMaker) times(r *tokenRecord) error {
 	}
 	r.TTL = int64(ttl)
 	r.Expires = now.Unix() + int64(ttl)
-	r.Renewable = (m.req.Renewable == nil || *m.req.Renewable) && (m.role == nil || !m.role.NotRenewable)
+	r.Renewable = !r.Batch && (m.req.Renewable == nil || *m.req.Renewable) && (m.role == nil || !m.role.NotRenewable)
 	return nil
 }
 

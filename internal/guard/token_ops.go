@@ -29,6 +29,7 @@ func (g *Guard) tokenOperations() []*op.Operation {
 		op.Define(meta("lookup-accessor", op.Write, "Describe the client token of an accessor."), g.lookupAccessor),
 		op.Define(meta("renew", op.Write, "Give a client token more time."), g.renewToken),
 		op.Define(meta("renew-self", op.Write, "Give the caller's client token more time."), g.renewSelf),
+		op.Define(meta("renew-accessor", op.Write, "Give the client token of an accessor more time."), g.renewAccessor),
 		op.Define(meta("revoke", op.Write, "End a client token and all that were made with it."), g.revokeToken),
 		op.Define(meta("revoke-self", op.Write, "End the caller's client token and all that were made with it."), g.revokeSelf),
 		op.Define(meta("revoke-accessor", op.Write, "End the client token of an accessor and all that were made with it."), g.revokeAccessor),
@@ -50,6 +51,9 @@ func caller(ctx context.Context) (*call, error) {
 
 // errBadToken is what Vault answers if the token in the request is unknown.
 var errBadToken = fault.New(fault.Denied, "bad token")
+
+// errBatchRevoke: nothing is stored of a batch token that could be removed.
+var errBatchRevoke = fault.New(fault.Invalid, "batch tokens cannot be revoked")
 
 // named finds the token of a text; the caller's own if the text is empty.
 func (c *call) named(ctx context.Context, text string) (*entry, error) {
@@ -117,12 +121,16 @@ func describe(e *entry, text string, now time.Time) *api.TokenInfo {
 		ID: text, Accessor: r.Accessor, CreationTime: r.Created, CreationTTL: api.Seconds(r.TTL),
 		DisplayName: r.DisplayName, ExplicitMaxTTL: api.Seconds(r.ExplicitMaxTTL), Meta: r.Meta,
 		NumUses: r.UsesLeft, Orphan: r.Parent == "", Path: r.Path, Period: api.Seconds(r.Period),
-		Policies: r.Policies, Renewable: r.Renewable, TTL: api.Seconds(r.left(now)), Type: typeService,
+		Policies: r.Policies, Renewable: r.Renewable, TTL: api.Seconds(r.left(now)), Type: r.kind(),
 		Role: r.Role,
 	}
 	if r.Expires != 0 {
 		expires, issued := time.Unix(r.Expires, 0).UTC(), time.Unix(r.Created, 0).UTC()
 		info.ExpireTime, info.IssueTime = &expires, &issued
+	}
+	if r.Renewed != 0 {
+		renewed := time.Unix(r.Renewed, 0).UTC()
+		info.LastRenewal, info.LastRenewedAt = &renewed, r.Renewed
 	}
 	return info
 }
@@ -131,7 +139,7 @@ func describe(e *entry, text string, now time.Time) *api.TokenInfo {
 func auth(r *tokenRecord, text string, now time.Time) *api.Auth {
 	return &api.Auth{
 		ClientToken: text, Accessor: r.Accessor, Policies: r.Policies, TokenPolicies: r.Policies, Metadata: r.Meta,
-		LeaseDuration: api.Seconds(r.left(now)), Renewable: r.Renewable, TokenType: typeService,
+		LeaseDuration: api.Seconds(r.left(now)), Renewable: r.Renewable, TokenType: r.kind(),
 		Orphan: r.Parent == "", NumUses: r.UsesLeft,
 	}
 }
@@ -175,5 +183,8 @@ func (g *Guard) revokeAccessor(ctx context.Context, _ *op.Call, req *api.Accesso
 }
 
 func (c *call) revoke(ctx context.Context, e *entry) error {
+	if e.state.Load().Batch {
+		return errBatchRevoke
+	}
 	return storeFault(c.loaded.tokens.revoke(ctx, e.id), "revoking a client token")
 }

@@ -34,12 +34,27 @@ func (g *Guard) renewSelf(ctx context.Context, _ *op.Call, req *api.RenewToken) 
 	return c.renew(ctx, c.entry, c.req.Token, req.Increment)
 }
 
+func (g *Guard) renewAccessor(ctx context.Context, _ *op.Call, req *api.RenewAccessor) (*api.Auth, error) {
+	c, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.byAccessor(ctx, req.Accessor)
+	if err != nil {
+		return nil, err
+	}
+	return c.renew(ctx, e, "", req.Increment)
+}
+
 // renew sets the end of a token anew: increment, or what it had at its creation,
 // from now; its period, if it has one. Neither goes beyond the token's greatest
 // age.
 func (c *call) renew(ctx context.Context, e *entry, text string, increment api.Seconds) (*api.Auth, error) {
 	if increment < 0 || increment > maxDuration {
 		return nil, fault.New(fault.Invalid, "increment: 0 to %d seconds", maxDuration)
+	}
+	if e.state.Load().Batch {
+		return nil, fault.New(fault.Invalid, "batch tokens cannot be renewed")
 	}
 	period, err := c.guard.rolePeriod(ctx, &e.state.Load().tokenRecord)
 	if err != nil {

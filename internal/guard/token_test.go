@@ -125,7 +125,7 @@ func TestCreateTokenDefaults(t *testing.T) {
 	}
 	s.refused(fault.Invalid, "expiring root tokens", short.ClientToken, op.Write, "auth/token/create", nil)
 	long, err := s.call(s.root, op.Write, "auth/token/create", fill(func(r *api.CreateToken) { r.Policies, r.TTL = []string{"a"}, hours(1000) }))
-	if err != nil || long.Data.(*api.Auth).LeaseDuration != hours(768) || len(long.Warnings) != 1 ||
+	if err != nil || long.Data.(*api.Auth).LeaseDuration != hours(768) || len(long.Warnings) != 2 || long.Warnings[1] != `Policy "a" does not exist` ||
 		!strings.Contains(long.Warnings[0], `TTL of "1000h0m0s" exceeded the effective max_ttl of "768h0m0s"`) {
 		t.Errorf("%+v, %v", long, err)
 	}
@@ -167,7 +167,7 @@ func TestCreateTokenRefuses(t *testing.T) {
 		{s.root, "negative", func(r *api.CreateToken) { r.NumUses = -1 }},
 		{s.root, "ttl: 0 to", func(r *api.CreateToken) { r.TTL = -1 }},
 		{s.root, "explicit_max_ttl: 0 to", func(r *api.CreateToken) { r.ExplicitMaxTTL = 1 << 62 }},
-		{s.root, "not supported", func(r *api.CreateToken) { r.Type = "batch" }},
+		{s.root, "batch tokens cannot be root tokens", func(r *api.CreateToken) { r.Type = "batch" }},
 		{s.root, "'s.' prefix", func(r *api.CreateToken) { r.ID = "s.abcdef" }},
 		{s.root, "visible ASCII", func(r *api.CreateToken) { r.ID = "a\nbcdef" }},
 		{s.root, "duplicate ID", func(r *api.CreateToken) { r.ID = "taken" }},

@@ -2,12 +2,14 @@ package guard
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +63,15 @@ type tokenRecord struct {
 	Limited        bool              `json:"limited,omitempty"` // by UsesLeft
 	UsesLeft       int               `json:"uses_left,omitempty"`
 	Role           string            `json:"role,omitempty"` // that it was made by
+	Batch          bool              `json:"-"`              // not stored: its text says all this
+}
+
+// kind is the token's type as answers show it.
+func (r *tokenRecord) kind() string {
+	if r.Batch {
+		return typeBatch
+	}
+	return typeService
 }
 
 func (r *tokenRecord) isRoot() bool {
@@ -119,17 +130,19 @@ type tokens struct {
 	store *store.Sealed
 	now   func() time.Time
 
-	mu   sync.RWMutex
-	salt []byte // nil after close
+	mu    sync.RWMutex
+	salt  []byte      // nil after close
+	batch cipher.AEAD // of batch tokens, nil after close
 
 	cacheMu sync.RWMutex
 	byText  map[[sha256.Size]byte]*entry // by SHA-256 of the text
 	byID    map[string]*entry
 }
 
-func newTokens(s *store.Sealed, now func() time.Time, salt []byte) *tokens {
-	return &tokens{store: s, now: now, salt: salt,
-		byText: map[[sha256.Size]byte]*entry{}, byID: map[string]*entry{}}
+func newTokens(s *store.Sealed, now func() time.Time, salt []byte) (*tokens, error) {
+	batch, err := newBatchAEAD(salt)
+	return &tokens{store: s, now: now, salt: salt, batch: batch,
+		byText: map[[sha256.Size]byte]*entry{}, byID: map[string]*entry{}}, err
 }
 
 // close wipes the salt; afterwards nothing is found any more but what a call
@@ -138,7 +151,7 @@ func (t *tokens) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.salt)
-	t.salt = nil
+	t.salt, t.batch = nil, nil
 	t.forgetAll()
 }
 
@@ -159,7 +172,8 @@ func hashed(salt []byte, text string) string {
 
 // find returns the token of a text, or store.ErrNotFound.
 func (t *tokens) find(ctx context.Context, text string) (*entry, error) {
-	if text == "" || len(text) > maxTokenText {
+	batch := strings.HasPrefix(text, batchPrefix)
+	if text == "" || len(text) > maxTokenText && (!batch || len(text) > maxBatchText) {
 		return nil, store.ErrNotFound
 	}
 	sum := sha256.Sum256([]byte(text))
@@ -174,7 +188,14 @@ func (t *tokens) find(ctx context.Context, text string) (*entry, error) {
 	if t.salt == nil {
 		return nil, store.ErrSealed
 	}
-	e, err := t.load(ctx, hashed(t.salt, text))
+	err := store.ErrNotFound
+	if batch {
+		e, err = t.loadBatch(ctx, text)
+	}
+	// A stored token may have been given a text with the prefix by older releases.
+	if errors.Is(err, store.ErrNotFound) {
+		e, err = t.load(ctx, hashed(t.salt, text))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,13 +208,6 @@ func (t *tokens) find(ctx context.Context, text string) (*entry, error) {
 	e = t.adopt(e)
 	t.byText[sum] = e
 	return e, nil
-}
-
-// byTokenID returns the token of an ID, or store.ErrNotFound.
-func (t *tokens) byTokenID(ctx context.Context, id string) (*entry, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.load(ctx, id)
 }
 
 // byAccessor returns the token of an accessor, or store.ErrNotFound.

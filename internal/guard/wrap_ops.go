@@ -72,7 +72,11 @@ func (c *call) admitWrapping(ctx context.Context, o *op.Operation) (request any,
 	if err := c.identify(ctx); err != nil {
 		return request, err
 	}
-	if c.loaded.policies.of(c.entry).allowed(c.path)&capUpdate == 0 {
+	rule := c.loaded.policies.of(c.entry).rule(c.path)
+	if rule.caps&capUpdate == 0 {
+		return request, errDenied
+	}
+	if l := rule.limits; l != nil && (!l.wraps(o, c.req.WrapTTL) || !l.permits(o.Verb, request, []string{"token"}, nil)) {
 		return request, errDenied
 	}
 	return request, nil

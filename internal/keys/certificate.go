@@ -39,6 +39,9 @@ func (s *Service) withChain(ctx context.Context, k *key, asked int, chain []*x50
 	if !canSign(k.meta.Type) {
 		return nil, nil, invalid("key type %v has no public key that a certificate could be for", k.meta.Type)
 	}
+	if err := k.refuseDerived(); err != nil {
+		return nil, nil, err
+	}
 	if asked == 0 {
 		asked = k.meta.Latest
 	}

@@ -159,12 +159,12 @@ func TestUpsert(t *testing.T) {
 		r    api.Encrypt
 		want string
 	}{
-		{api.Encrypt{Plaintext: []byte("x"), Context: []byte("c")}, "derived keys need protection=software"},
+		{api.Encrypt{Plaintext: []byte("x"), Context: []byte("c"), Type: "rsa-2048"}, "key derivation and convergent encryption not supported"},
 		{api.Encrypt{Plaintext: []byte("x"), Type: "ed25519"}, "message encryption not supported"},
 		{api.Encrypt{Plaintext: []byte("x"), Type: "des"}, "unknown key type des"},
 		{api.Encrypt{Plaintext: []byte("x"), KeyVersion: 2}, "higher than the latest"},
 		{api.Encrypt{BatchInput: []api.EncryptItem{{}, {KeyVersion: 3, Plaintext: []byte("x")}}}, "missing plaintext"},
-		{api.Encrypt{BatchInput: []api.EncryptItem{{Plaintext: []byte("x"), Context: []byte("c")}}}, "derived keys"},
+		{api.Encrypt{BatchInput: []api.EncryptItem{{Plaintext: []byte("x"), Context: []byte("c")}}, Type: "ed25519"}, "message encryption not supported"},
 	} {
 		c.r.Name = "k"
 		_, err := e.encrypt(bg, call(), &c.r)
@@ -174,7 +174,7 @@ func TestUpsert(t *testing.T) {
 		}
 	}
 	c := e.enc("k", "x")
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: "k"})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: "k"})
 	must(t, err)
 	if p, err := e.dec("k", c); err != nil || p != "x" || k.Type != "aes256-gcm96" || k.Protection != "wrapped" {
 		t.Errorf("%q %v %+v", p, err, k)

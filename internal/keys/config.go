@@ -32,7 +32,15 @@ func (s *Service) configKey(ctx context.Context, c *op.Call, r *api.ConfigKey) (
 		if meta == k.meta {
 			return k, nil, nil
 		}
-		return k.with(meta), nil, nil
+		next := k.with(meta)
+		if meta.AutoRotate == 0 || meta.AutoRotate == k.meta.AutoRotate {
+			return next, nil, nil
+		}
+		if err := k.mayRotate(); err != nil {
+			return nil, nil, err
+		}
+		put, err := s.putAutoRotate(ctx, k.name)
+		return next, []store.Change{put}, storeFault(err, "note when the key is due")
 	})
 	if err != nil {
 		return nil, orMissing(err, "no existing key named "+r.Name+" could be found")
@@ -67,6 +75,9 @@ func configure(meta *keyRecord, r *api.ConfigKey) error {
 	}
 	if r.DeletionAllowed != nil {
 		meta.DeletionAllowed = *r.DeletionAllowed
+	}
+	if r.AutoRotatePeriod != nil {
+		meta.AutoRotate = *r.AutoRotatePeriod
 	}
 	return checkRules(meta)
 }

@@ -43,7 +43,7 @@ func (s *Service) exists(ctx context.Context, n keyName) (bool, error) {
 
 func (s *Service) createKey(ctx context.Context, c *op.Call, r *api.CreateKey) (*api.Key, error) {
 	n := keyName{c.Mount, r.Name}
-	p, err := s.planKey(n, r)
+	p, err := s.planKey(ctx, n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func warnExists(c *op.Call, k *key, r *api.CreateKey) {
 }
 
 // planKey checks a request and decides what to make.
-func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
+func (s *Service) planKey(ctx context.Context, n keyName, r *api.CreateKey) (plan, error) {
 	if err := checkName(r.Name); err != nil {
 		return plan{}, err
 	}
@@ -100,43 +100,38 @@ func (s *Service) planKey(n keyName, r *api.CreateKey) (plan, error) {
 	if err := checkDerivation(t, r); err != nil {
 		return plan{}, err
 	}
-	return s.planType(n, t, r)
+	return s.planType(ctx, n, t, r)
 }
 
-func (s *Service) planType(n keyName, t token.Type, r *api.CreateKey) (plan, error) {
+func (s *Service) planType(ctx context.Context, n keyName, t token.Type, r *api.CreateKey) (plan, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return plan{}, tokenFault(err, "make a key")
 	}
-	protection, err := chooseProtection(tok.Info(), t, r.Protection)
+	asked, err := s.askedProtection(ctx, n.mount, r.Protection)
 	if err != nil {
 		return plan{}, err
 	}
-	if r.Derived && !derivable(t, protection) {
-		return plan{}, refuseDerived(protection)
+	choose := chooseProtection
+	if r.Derived {
+		choose = chooseDerived
+	}
+	protection, err := choose(tok.Info(), t, asked)
+	if err != nil {
+		return plan{}, err
 	}
 	size, err := hmacSize(t, protection, r.KeySize)
 	if err != nil {
 		return plan{}, err
 	}
 	return plan{
-		name: n, typ: t, size: size, protection: protection, fallback: r.Protection == "",
-		derived: r.Derived, convergent: r.ConvergentEncryption,
+		name: n, typ: t, size: size, protection: protection, fallback: asked == "",
+		derived: r.Derived, convergent: r.ConvergentEncryption, autoRotate: r.AutoRotatePeriod,
 	}, nil
 }
 
 func refuseExport(field string) error {
 	return invalid("%s=true is refused: %s", field, msgNotExportable).WithHint(hintProtection)
-}
-
-func checkAutoRotate(period api.Seconds) error {
-	switch {
-	case period < 0:
-		return invalid("auto_rotate_period is negative; it is 0, for no automatic rotation")
-	case period > 0:
-		return invalid("automatic rotation is not supported in this release; leave auto_rotate_period 0 and call keys/:name/rotate")
-	}
-	return nil
 }
 
 func hmacSize(t token.Type, protection api.Protection, asked int) (int, error) {
@@ -198,15 +193,14 @@ func (s *Service) create(ctx context.Context, p plan) (k *key, existed bool, err
 // place makes a key of its first version's material, see create.
 func (s *Service) place(ctx context.Context, p plan, m *material) (k *key, existed bool, err error) {
 	e := s.cache.lock(p.name)
-	k, err = s.load(ctx, p.name, e)
-	if errors.Is(err, errNoKey) {
-		k, err = s.commitNew(ctx, p, m, e)
-		if errors.Is(err, store.ErrConflict) {
-			k, err = s.load(ctx, p.name, e)
+	for range maxTries {
+		if k, err = s.load(ctx, p.name, e); !errors.Is(err, errNoKey) {
 			existed = err == nil
+			break
 		}
-	} else {
-		existed = err == nil
+		if k, err = s.commitNew(ctx, p, m, e); !errors.Is(err, store.ErrConflict) {
+			break
+		}
 	}
 	s.cache.unlock(p.name, e)
 	if existed || err != nil {
@@ -222,7 +216,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
 		Imported: p.imported, AllowRotation: p.allowRotation,
-		Derived: p.derived, Convergent: p.convergent,
+		Derived: p.derived, Convergent: p.convergent, AutoRotate: p.autoRotate,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)
 	if err != nil {
@@ -232,7 +226,14 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.Apply(ctx, append(changes, put)...); err != nil {
+	changes = append(changes, put)
+	if p.autoRotate > 0 {
+		if put, err = s.putAutoRotate(ctx, p.name); err != nil {
+			return nil, err
+		}
+		changes = append(changes, put)
+	}
+	if err := s.store.Apply(ctx, changes...); err != nil {
 		return nil, err
 	}
 	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, &meta, record)}}

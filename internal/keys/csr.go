@@ -24,6 +24,9 @@ func (s *Service) signCSR(ctx context.Context, c *op.Call, r *api.SignCSR) (*api
 	if !canSign(k.meta.Type) {
 		return nil, invalid("key type %v does not support signing", k.meta.Type)
 	}
+	if err := k.refuseDerived(); err != nil {
+		return nil, err
+	}
 	number, err := k.forNew(r.Version, "signing")
 	if err != nil {
 		return nil, err

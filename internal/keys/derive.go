@@ -2,14 +2,13 @@ package keys
 
 import (
 	"bytes"
-	"crypto/hkdf"
+	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
-	"fmt"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
-	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -25,43 +24,50 @@ const (
 	nonceKeySize      = 32 // bytes
 )
 
-// deriver is the secret of a version of a derived key. It makes the key of a
-// request from the request's context. The secret is in server memory for as
-// long as the version is loaded; what is derived from it is not kept.
+// deriver makes the keys of requests from the secret of a version of a derived
+// key and from the requests' contexts. What it makes serves one request, is
+// wiped, and is kept nowhere.
 type deriver struct {
+	expander
 	engine     token.Software
 	typ        token.Type
-	secret     []byte
 	convergent bool
+}
+
+// expander makes n bytes of secret for each context. The caller wipes them.
+type expander interface {
+	expand(ctx context.Context, contexts [][]byte, n int) ([][]byte, error)
 }
 
 // openDeriver takes over the secret in r.
 func (s *Service) openDeriver(meta *keyRecord, r *secretRecord) (*deriver, error) {
-	if r.Place != api.ProtectionSoftware || r.Type.Class() != token.ClassAEAD || len(r.Secret) != r.Type.Bits()/8 {
-		err := fmt.Errorf("a secret of %d bytes, type %v and protection %s derives no keys: %w", len(r.Secret), r.Type, r.Place, store.ErrCorrupt)
-		return nil, storeFault(err, "open the key")
+	d := &deriver{engine: s.software, typ: meta.Type, convergent: meta.Convergent}
+	if r.Place != api.ProtectionSoftware {
+		prf, err := s.openSecret(r)
+		d.expander = tokenExpander{prf}
+		return d, err
 	}
-	d := &deriver{engine: s.software, typ: r.Type, secret: r.Secret, convergent: meta.Convergent}
-	r.Secret = nil
-	return d, nil
+	secret, err := softwareSecret(r)
+	d.expander = softwareExpander{secret}
+	return d, storeFault(err, "open the key")
 }
 
-// key returns the key for a context: the first bytes of HKDF-SHA256 (RFC 5869)
-// with the version's secret, no salt, and the context for info. With convergent
-// encryption the next nonceKeySize bytes are the key that makes nonces; the
-// caller wipes them.
-func (d *deriver) key(context []byte) (k token.Key, nonceKey []byte, err error) {
-	size := d.typ.Bits() / 8
-	n := size
+// size is how many bytes a request needs: those of its key, and with
+// convergent encryption those of the key that makes nonces behind them.
+func (d *deriver) size() int {
 	if d.convergent {
-		n += nonceKeySize
+		return d.typ.Bits()/8 + nonceKeySize
 	}
-	okm, err := hkdf.Key(sha256.New, d.secret, nil, string(context), n)
-	if err != nil {
-		return nil, nil, fault.Wrap(fault.Internal, err, "can't derive a key")
+	return d.typ.Bits() / 8
+}
+
+// open makes a key of derived bytes; nonceKey is a part of them.
+func (d *deriver) open(okm []byte) (k token.Key, nonceKey []byte, err error) {
+	if d.typ.Class() == token.ClassEd25519 {
+		return &derivedSigner{ed25519.NewKeyFromSeed(okm)}, nil, nil
 	}
+	size := d.typ.Bits() / 8
 	k, err = d.engine.Open(d.typ, okm[:size])
-	clear(okm[:size])
 	if d.convergent {
 		nonceKey = okm[size:]
 	}
@@ -78,28 +84,55 @@ func convergentNonce(nonce, key, plaintext []byte) {
 
 // withKey calls do with the key that the work at at needs: the version's own,
 // or one for each context, with the items that have it.
-func (s *Service) withKey(n keyName, v *version, sc *scratch, at []int, do func(k token.Key, nonceKey []byte, at []int) error) error {
+func (s *Service) withKey(ctx context.Context, n keyName, v *version, sc *scratch, at []int, do func(k token.Key, nonceKey []byte, at []int) error) error {
 	if v.derive == nil {
 		return do(v.main, nil, at)
 	}
-	for len(at) > 0 {
-		context, same := sc.work[at[0]].context, 1
-		for same < len(at) && bytes.Equal(sc.work[at[same]].context, context) {
-			same++
-		}
-		k, nonceKey, err := v.derive.key(context)
+	groups := sc.byContext(at)
+	contexts := make([][]byte, len(groups))
+	for i, g := range groups {
+		contexts[i] = sc.work[g[0]].context
+	}
+	secrets, err := v.derive.expand(ctx, contexts, v.derive.size())
+	if err != nil {
+		return sc.failAll(at, s.logged(tokenFault(err, "derive a key"), n))
+	}
+	defer wipe(secrets)
+	for i, g := range groups {
+		k, nonceKey, err := v.derive.open(secrets[i])
 		if err == nil {
-			err = do(k, nonceKey, at[:same])
+			err = do(k, nonceKey, g)
 		} else {
-			err = sc.failAll(at[:same], s.logged(err, n))
+			err = sc.failAll(g, s.logged(err, n))
 		}
-		clear(nonceKey)
+		if signer, ok := k.(*derivedSigner); ok {
+			clear(signer.private)
+		}
 		if err != nil {
 			return err
 		}
-		at = at[same:]
 	}
 	return nil
+}
+
+// byContext splits at where the context changes from one item to the next.
+func (sc *scratch) byContext(at []int) [][]int {
+	var groups [][]int
+	for len(at) > 0 {
+		same := 1
+		for same < len(at) && bytes.Equal(sc.work[at[same]].context, sc.work[at[0]].context) {
+			same++
+		}
+		groups = append(groups, at[:same])
+		at = at[same:]
+	}
+	return groups
+}
+
+func wipe(secrets [][]byte) {
+	for _, s := range secrets {
+		clear(s)
+	}
 }
 
 // checkContext refuses work for a derived key without a context. Other keys
@@ -140,22 +173,42 @@ func checkDerivation(t token.Type, r *api.CreateKey) error {
 	switch {
 	case r.ConvergentEncryption && !r.Derived:
 		return invalid("convergent encryption requires derivation to be enabled")
-	case !r.Derived || t.Class() == token.ClassAEAD:
-		return nil
-	case t.Class() == token.ClassEd25519 && r.ConvergentEncryption:
+	case r.ConvergentEncryption && t.Class() == token.ClassEd25519:
 		return invalid("convergent encryption not supported for keys of type %v", t)
-	case t.Class() == token.ClassEd25519:
-		return invalid("key derivation is not supported for keys of type %v in this release", t)
+	case r.Derived && !derivable(t):
+		return invalid("key derivation and convergent encryption not supported for keys of type %v", t)
 	}
-	return invalid("key derivation and convergent encryption not supported for keys of type %v", t)
+	return nil
 }
 
-// derivable tells whether a key may be made derived.
-func derivable(t token.Type, p api.Protection) bool {
-	return t.Class() == token.ClassAEAD && p == api.ProtectionSoftware
+// derivable tells whether a key of a type may be derived.
+func derivable(t token.Type) bool {
+	return t.Class() == token.ClassAEAD || t.Class() == token.ClassEd25519
 }
 
-func refuseDerived(p api.Protection) error {
-	return invalid("derived keys need protection=software in this release, not %s: the secret of a %s key does not leave the HSM token, where keys are not derived", p, p).
-		WithHint("make the key with derived=true and protection=software, or use a key that is not derived and leave context out")
+// secretType is the type of the secret of a key's versions. In an HSM token, a
+// derived key of any type is an HMAC key, which makes the keys of requests.
+func secretType(t token.Type, derived bool, place api.Protection) token.Type {
+	if derived && place != api.ProtectionSoftware {
+		return token.HMAC
+	}
+	return t
+}
+
+// chooseDerived is chooseProtection for a derived key, of whatever type.
+func chooseDerived(info token.Info, _ token.Type, asked api.Protection) (api.Protection, error) {
+	p, err := chooseProtection(info, token.HMAC, asked)
+	if err != nil {
+		return "", invalid("%s, from which the keys of requests are derived", fault.Message(err)).WithHint("%s", fault.HintOf(err))
+	}
+	return p, nil
+}
+
+// refuseDerived refuses what needs one public key for a whole version.
+func (k *key) refuseDerived() error {
+	if !k.meta.Derived {
+		return nil
+	}
+	return invalid("a derived key has another public key for each context, so this is not possible with it").
+		WithHint("read the public key of a context with keys/%s?context=…", k.name.name)
 }

@@ -208,7 +208,7 @@ func TestDerivedUpsert(t *testing.T) {
 	e.encAs(api.Encrypt{Name: "k", Plaintext: []byte("x"), Context: []byte("c")})
 	e.encAs(api.Encrypt{Name: "c", Plaintext: []byte("x"), Context: []byte("c"), ConvergentEncryption: true})
 	for name, convergent := range map[string]bool{"k": false, "c": true} {
-		k, err := e.readKey(bg, call(), &api.KeyName{Name: name})
+		k, err := e.readKey(bg, call(), &api.ReadKey{Name: name})
 		must(t, err)
 		if !k.Derived || *k.ConvergentEncryption != convergent {
 			t.Errorf("%+v", k)
@@ -223,10 +223,8 @@ func TestDerivedRefusals(t *testing.T) {
 		r    api.CreateKey
 		want string
 	}{
-		{api.CreateKey{Derived: true}, "derived keys need protection=software in this release, not wrapped"},
-		{api.CreateKey{Derived: true, Protection: "token"}, "not token"},
+		{api.CreateKey{Derived: true, Protection: "elsewhere"}, "unknown protection"},
 		{api.CreateKey{ConvergentEncryption: true, Protection: "software"}, "convergent encryption requires derivation to be enabled"},
-		{api.CreateKey{Derived: true, Type: "ed25519", Protection: "software"}, "key derivation is not supported for keys of type ed25519"},
 		{api.CreateKey{Derived: true, ConvergentEncryption: true, Type: "ed25519"}, "convergent encryption not supported for keys of type ed25519"},
 		{api.CreateKey{Derived: true, Type: "rsa-2048", Protection: "software"}, "key derivation and convergent encryption not supported for keys of type rsa-2048"},
 		{api.CreateKey{Derived: true, Type: "hmac", Protection: "software"}, "not supported for keys of type hmac"},

@@ -10,8 +10,9 @@
 //   - The secret of a key with the protection "token" or "wrapped" never
 //     reaches this package (P1). That of a "software" key passes through it
 //     only between the software engine, or an import, and the sealed record;
-//     that of a derived key, which is always a software key, stays here while
-//     the key is loaded. A backup holds secrets as the records do, sealed under
+//     that of a derived software key stays here while the key is loaded. Of a
+//     derived key in the HSM token, what is derived for a request passes through
+//     here and is wiped after it. A backup holds secrets as the records do, sealed under
 //     a key of the store.
 //   - No version of a key with 96-bit nonces seals more than 2^32 times
 //     (SP 800-38D section 8.3), whatever happens to the server: the count is

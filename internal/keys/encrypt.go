@@ -87,7 +87,7 @@ func (s *Service) upsert(ctx context.Context, c *op.Call, r *api.Encrypt, sc *sc
 	if r.ConvergentEncryption && !derived {
 		return nil, invalid("convergent encryption requires derivation to be enabled, so context is required")
 	}
-	p, err := s.planKey(keyName{c.Mount, r.Name}, &api.CreateKey{
+	p, err := s.planKey(ctx, keyName{c.Mount, r.Name}, &api.CreateKey{
 		Name: r.Name, Type: r.Type, Derived: derived, ConvergentEncryption: r.ConvergentEncryption,
 	})
 	if err == nil {

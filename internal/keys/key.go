@@ -161,21 +161,26 @@ func (s *Service) version(ctx context.Context, k *key, v int) (*version, error) 
 }
 
 func (s *Service) readVersion(ctx context.Context, k *key, v int) (*version, error) {
-	var r versionRecord
-	_, err := s.store.Get(ctx, tableVersions, k.name.version(v), &r)
+	r, err := s.versionRecord(ctx, k, v)
+	if err != nil {
+		return nil, err
+	}
+	return s.openVersion(k.name, &k.meta, r)
+}
+
+// versionRecord reads the record of version v of a key; the caller wipes it.
+func (s *Service) versionRecord(ctx context.Context, k *key, v int) (r versionRecord, err error) {
+	_, err = s.store.Get(ctx, tableVersions, k.name.version(v), &r)
 	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("version %d is missing: %w", v, store.ErrCorrupt)
 	}
 	if err == nil {
 		err = checkFormat(r.Format)
 	}
-	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != k.meta.Type) {
+	if err == nil && (r.KeyID != k.meta.ID || r.Number != v || r.Main.Type != secretType(k.meta.Type, k.meta.Derived, r.Main.Place)) {
 		err = fmt.Errorf("version %d is a record of another key: %w", v, store.ErrCorrupt)
 	}
-	if err != nil {
-		return nil, storeFault(err, "read the key version")
-	}
-	return s.openVersion(k.name, &k.meta, r)
+	return r, storeFault(err, "read the key version")
 }
 
 // openVersion makes a version ready. It takes over r and wipes the secrets in it.
@@ -191,7 +196,7 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 		return nil, err
 	}
 	switch {
-	case r.Main.Type == token.HMAC:
+	case meta.Type == token.HMAC:
 		v.mac = v.main
 	case r.MAC != nil:
 		if v.mac, err = s.openSecret(r.MAC); err != nil {
@@ -203,7 +208,7 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 			return nil, fault.Wrap(fault.Internal, err, "can't read the public key")
 		}
 	}
-	if r.Main.Type.NonceSize() == shortNonce {
+	if meta.Type.NonceSize() == shortNonce {
 		v.seals = s.newCounter(n, r.KeyID, r.Number)
 	}
 	return v, nil

@@ -87,7 +87,7 @@ func TestReadShape(t *testing.T) {
 			t.Errorf("%s: encryption %v", typ, k.SupportsEncryption)
 		}
 	}
-	_, err := e.readKey(bg, call(), &api.KeyName{Name: "none"})
+	_, err := e.readKey(bg, call(), &api.ReadKey{Name: "none"})
 	wantFault(t, err, fault.NotFound, "none")
 }
 
@@ -99,12 +99,10 @@ func TestCreateRefuses(t *testing.T) {
 		want string
 	}{
 		{api.CreateKey{Name: "k", Type: "des"}, "unknown key type des"},
-		{api.CreateKey{Name: "k", Derived: true}, "derived keys need protection=software in this release"},
 		{api.CreateKey{Name: "k", ConvergentEncryption: true}, "convergent"},
 		{api.CreateKey{Name: "k", Exportable: true}, "private key material is not exportable"},
 		{api.CreateKey{Name: "k", AllowPlaintextBackup: true}, "private key material is not exportable"},
-		{api.CreateKey{Name: "k", AutoRotatePeriod: 3600}, "automatic rotation"},
-		{api.CreateKey{Name: "k", AutoRotatePeriod: -1}, "negative"},
+		{api.CreateKey{Name: "k", AutoRotatePeriod: -1}, "at least an hour"},
 		{api.CreateKey{Name: "k", Protection: "vault"}, "unknown protection"},
 		{api.CreateKey{Name: "k", Type: "ed25519", Protection: "wrapped"}, "ask for protection=token"},
 		{api.CreateKey{Name: "k", Type: "chacha20-poly1305", Protection: "token"}, "so protection=token is not possible"},
@@ -324,7 +322,6 @@ func TestConfigRules(t *testing.T) {
 		{api.ConfigKey{MinDecryptionVersion: ptr(4)}, "min encryption version of 3 must be"},
 		{api.ConfigKey{Exportable: ptr(true)}, "not exportable"},
 		{api.ConfigKey{AllowPlaintextBackup: ptr(true)}, "not exportable"},
-		{api.ConfigKey{AutoRotatePeriod: ptr(api.Seconds(3600))}, "automatic rotation"},
 		{api.ConfigKey{Name: "none", DeletionAllowed: ptr(true)}, "no existing key named none could be found"},
 	} {
 		if c.r.Name == "" {
@@ -333,7 +330,7 @@ func TestConfigRules(t *testing.T) {
 		_, err := e.configKey(bg, call(), &c.r)
 		wantFault(t, err, fault.Invalid, c.want)
 	}
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: "k"})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: "k"})
 	must(t, err)
 	if k.MinDecryptionVersion != 2 || k.MinEncryptionVersion != 3 || len(k.Keys) != 4 || k.Keys["1"] != nil {
 		t.Errorf("%+v", k)
@@ -345,7 +342,7 @@ func TestConfigRules(t *testing.T) {
 		t.Errorf("%+v %q", k, c.Warnings)
 	}
 	e.restart()
-	if again, err := e.readKey(bg, call(), &api.KeyName{Name: "k"}); err != nil || again.MinDecryptionVersion != 1 || len(again.Keys) != 5 {
+	if again, err := e.readKey(bg, call(), &api.ReadKey{Name: "k"}); err != nil || again.MinDecryptionVersion != 1 || len(again.Keys) != 5 {
 		t.Errorf("after a restart: %+v %v", again, err)
 	}
 }
@@ -383,7 +380,7 @@ func TestConcurrentRotations(t *testing.T) {
 	}
 	wg.Wait()
 	e.restart()
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: "k"})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: "k"})
 	must(t, err)
 	if k.LatestVersion != 1+2*each || e.count(tableVersions) != 1+2*each {
 		t.Errorf("%d versions, %d records", k.LatestVersion, e.count(tableVersions))

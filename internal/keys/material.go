@@ -32,8 +32,18 @@ type plan struct {
 	// an object: the caller did not ask for a protection.
 	fallback            bool
 	derived, convergent bool
+	autoRotate          api.Seconds
 	// imported and allowRotation are noted in the key's record.
 	imported, allowRotation bool
+}
+
+// secret is the type and size of the main secret.
+func (p *plan) secret() (token.Type, int) {
+	t := secretType(p.typ, p.derived, p.protection)
+	if t != p.typ {
+		return t, prfSize
+	}
+	return t, p.size
 }
 
 // makeMaterial makes the secrets of a new version. The caller either commits
@@ -41,9 +51,13 @@ type plan struct {
 func (s *Service) makeMaterial(ctx context.Context, p plan) (*material, error) {
 	m := &material{}
 	var err error
-	m.main, err = s.makeSecret(ctx, m, p.name, p.typ, p.size, p.protection)
+	t, size := p.secret()
+	m.main, err = s.makeSecret(ctx, m, p.name, t, size, p.protection)
 	if p.fallback && p.protection == api.ProtectionWrapped && errors.Is(err, token.ErrUnsupported) {
-		m.main, err = s.makeSecret(ctx, m, p.name, p.typ, p.size, api.ProtectionToken)
+		m.main, err = s.makeSecret(ctx, m, p.name, t, size, api.ProtectionToken)
+	}
+	if p.derived {
+		m.main.Public = nil // half of what an Ed25519 key is derived from
 	}
 	if err == nil && p.typ != token.HMAC {
 		err = s.makeMAC(ctx, m, p)
@@ -62,7 +76,7 @@ func (s *Service) makeMAC(ctx context.Context, m *material, p plan) error {
 		if err != nil {
 			return err
 		}
-		place = macProtection(t.Info(), p.typ, m.main.Place)
+		place = macProtection(t.Info(), m.main.Type, m.main.Place)
 	}
 	if place == "" {
 		return nil

@@ -27,7 +27,7 @@ func (s *Service) open(ctx context.Context, k *key, sc *scratch, texts func(i in
 		if err != nil {
 			return sc.failAll(at, err)
 		}
-		return s.withKey(k.name, v, sc, at, func(main token.Key, _ []byte, at []int) error {
+		return s.withKey(ctx, k.name, v, sc, at, func(main token.Key, _ []byte, at []int) error {
 			return s.openWith(ctx, k, main, sc, at)
 		})
 	})

@@ -17,7 +17,7 @@ import (
 	"github.com/claviger/claviger/internal/token"
 )
 
-func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Key, error) {
+func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.ReadKey) (*api.Key, error) {
 	k, err := s.key(ctx, keyName{c.Mount, r.Name})
 	if errors.Is(err, errNoKey) {
 		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
@@ -25,11 +25,17 @@ func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api
 	if err != nil {
 		return nil, err
 	}
-	return s.describe(ctx, k)
+	return s.describeFor(ctx, k, r.Context)
 }
 
 // describe shows a key. Versions below the oldest usable one are left out.
 func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
+	return s.describeFor(ctx, k, nil)
+}
+
+// describeFor shows with a derived key the public keys for a context, if there
+// is one.
+func (s *Service) describeFor(ctx context.Context, k *key, keyContext []byte) (*api.Key, error) {
 	out := &api.Key{
 		Name: k.name.name, Type: k.meta.Type.String(), Protection: k.meta.Protection,
 		LatestVersion: k.meta.Latest, MinAvailableVersion: k.meta.MinAvailable,
@@ -37,8 +43,9 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		DeletionAllowed:    k.meta.DeletionAllowed,
 		SupportsEncryption: canEncrypt(k.meta.Type), SupportsDecryption: canEncrypt(k.meta.Type),
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
-		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type, k.meta.Protection),
-		SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
+		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type),
+		AutoRotatePeriod: k.meta.AutoRotate,
+		SoftDeleted:      k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Imported {
@@ -55,24 +62,43 @@ func (s *Service) describe(ctx context.Context, k *key) (*api.Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.Keys[strconv.Itoa(n)] = describeVersion(k.meta.Type, v)
+		public, err := s.shownPublic(ctx, k, v, keyContext)
+		if err != nil {
+			return nil, err
+		}
+		out.Keys[strconv.Itoa(n)] = describeVersion(k.meta.Type, v, public)
 	}
 	return out, nil
 }
 
 // describeVersion is the Unix time of its making for a symmetric key, and an
 // api.KeyVersion for an asymmetric one.
-func describeVersion(t token.Type, v *version) json.RawMessage {
-	if v.public == nil {
+func describeVersion(t token.Type, v *version, public string) json.RawMessage {
+	if !canSign(t) {
 		return strconv.AppendInt(nil, v.created.Unix(), 10)
 	}
 	text, err := json.Marshal(api.KeyVersion{
-		Name: publicName(t), PublicKey: publicText(v), CreationTime: v.created.Format(time.RFC3339Nano), CertificateChain: v.chain,
+		Name: publicName(t), PublicKey: public, CreationTime: v.created.Format(time.RFC3339Nano), CertificateChain: v.chain,
 	})
 	if err != nil {
 		panic(err) // a struct of strings
 	}
 	return text
+}
+
+// shownPublic is the public key of a version as text, "" if there is none.
+func (s *Service) shownPublic(ctx context.Context, k *key, v *version, keyContext []byte) (string, error) {
+	if !k.meta.Derived || !canSign(k.meta.Type) {
+		return publicText(v), nil
+	}
+	if len(keyContext) == 0 {
+		return "", nil
+	}
+	public, err := s.publicFor(ctx, k.name, v, keyContext)
+	if err != nil {
+		return "", err
+	}
+	return rawText(public.(ed25519.PublicKey)), nil
 }
 
 // publicName is how Vault names the kind of a public key: "P-256", "rsa-2048".
@@ -87,10 +113,15 @@ func publicName(t token.Type) string {
 // bytes (RFC 8032 section 5.1.5), as Vault has it.
 func publicText(v *version) string {
 	if pub, ok := v.public.(ed25519.PublicKey); ok {
-		return base64.StdEncoding.EncodeToString(pub)
+		return rawText(pub)
+	}
+	if v.public == nil {
+		return ""
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: v.pkix}))
 }
+
+func rawText(public ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(public) }
 
 func canEncrypt(t token.Type) bool {
 	return t.Class() == token.ClassAEAD || t.Class() == token.ClassRSA

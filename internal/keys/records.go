@@ -58,6 +58,7 @@ type keyRecord struct {
 	AllowRotation   bool           `json:"allow_rotation,omitempty"` // of an imported key
 	Backup          *moment        `json:"backup,omitempty"`         // the last backup
 	Restore         *moment        `json:"restore,omitempty"`        // the restore that made the key
+	AutoRotate      api.Seconds    `json:"auto_rotate,omitempty"`    // age of the newest version at which the server adds another, 0 never
 }
 
 // versionRecord is one version of a key.

@@ -148,6 +148,13 @@ func (s *Service) restoring(ctx context.Context, n keyName, b *backupRecord, rem
 		}
 		t.putOver(tableCounters, key, rec, counterRecord{Format: recordFormat, KeyID: b.Key.ID, Reserved: max(now.Reserved, seals)})
 	}
+	if b.Key.AutoRotate > 0 {
+		put, err := s.putAutoRotate(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		t.new = append(t.new, put)
+	}
 	return append(t.new, t.old...), t.err
 }
 

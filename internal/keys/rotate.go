@@ -15,22 +15,40 @@ func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	if err != nil {
 		return nil, err
 	}
-	if k.meta.Imported && !k.meta.AllowRotation {
-		return nil, invalid("imported key %s does not allow rotation within Vault", k.name.name).
-			WithHint("add a version with keys/%s/import_version; allow_rotation=true at the import would have allowed this", k.name.name)
-	}
-	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection})
-	if err != nil {
-		return nil, err
-	}
-	if k, err = s.addVersion(ctx, k, m); err != nil {
+	if k, err = s.rotate(ctx, k, nil); err != nil {
 		return nil, err
 	}
 	return s.describe(ctx, k)
 }
 
+// mayRotate refuses an imported key that gets no versions made here.
+func (k *key) mayRotate() error {
+	if !k.meta.Imported || k.meta.AllowRotation {
+		return nil
+	}
+	return invalid("imported key %s does not allow rotation within Vault", k.name.name).
+		WithHint("add a version with keys/%s/import_version; allow_rotation=true at the import would have allowed this", k.name.name)
+}
+
+// rotate adds a version made here to the key that k shows. still, if given, may
+// refuse the state that the key has by then.
+func (s *Service) rotate(ctx context.Context, k *key, still func(*key) error) (*key, error) {
+	if err := k.mayRotate(); err != nil {
+		return nil, err
+	}
+	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection, derived: k.meta.Derived})
+	if err != nil {
+		return nil, err
+	}
+	return s.addVersionIf(ctx, k, m, still)
+}
+
 // addVersion makes m the newest version of the key that k shows, or discards m.
 func (s *Service) addVersion(ctx context.Context, k *key, m *material) (*key, error) {
+	return s.addVersionIf(ctx, k, m, nil)
+}
+
+func (s *Service) addVersionIf(ctx context.Context, k *key, m *material, still func(*key) error) (*key, error) {
 	id := k.meta.ID
 	var record versionRecord
 	var added *slot
@@ -40,6 +58,11 @@ func (s *Service) addVersion(ctx context.Context, k *key, m *material) (*key, er
 		}
 		if err := k.usable(); err != nil {
 			return nil, nil, err
+		}
+		if still != nil {
+			if err := still(k); err != nil {
+				return nil, nil, err
+			}
 		}
 		if k.meta.Latest >= maxVersion {
 			return nil, nil, invalid("the key has %d versions, the most that are possible", maxVersion)

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"strconv"
+	"strings"
 
 	"github.com/claviger/claviger/internal/token"
 )
@@ -80,7 +81,7 @@ func (sch *scheme) parseRSA(f schemeFields) error {
 
 // parseSalt reads salt_length. As in Vault, 0 is auto and -1 is hash.
 func parseSalt(s string) (int, error) {
-	switch s {
+	switch s = strings.ToLower(s); s {
 	case "", "auto":
 		return rsa.PSSSaltLengthAuto, nil
 	case "hash":

@@ -67,7 +67,7 @@ func (s *Service) sealAEAD(ctx context.Context, k *key, v *version, sc *scratch,
 			return err
 		}
 	}
-	return s.withKey(k.name, v, sc, at, func(main token.Key, nonceKey []byte, at []int) error {
+	return s.withKey(ctx, k.name, v, sc, at, func(main token.Key, nonceKey []byte, at []int) error {
 		return s.sealWith(ctx, k, v.prefix, main, nonceKey, sc, at)
 	})
 }

@@ -29,6 +29,8 @@ type Service struct {
 	now      func() time.Time
 	cache    *cache
 	limits   sealLimits
+
+	rotateEvery time.Duration
 }
 
 // New returns a service on a store and an HSM token, both of which may still
@@ -39,7 +41,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		store: o.Store, token: o.Token, software: o.Software, log: o.Logger, now: o.Now,
-		cache: newCache(maxCached), limits: defaultSealLimits,
+		cache: newCache(maxCached), limits: defaultSealLimits, rotateEvery: defaultRotateEvery,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -68,6 +70,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.settingsOperations()...)
 	ops = append(ops, s.careOperations()...)
 	ops = append(ops, s.toolOperations()...)
+	ops = append(ops, s.deriveOperations()...)
 	return append(ops, s.signOperations()...)
 }
 

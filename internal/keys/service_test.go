@@ -259,7 +259,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	wg.Wait()
 	e.restart()
 	for _, name := range names {
-		k, err := e.readKey(bg, call(), &api.KeyName{Name: name})
+		k, err := e.readKey(bg, call(), &api.ReadKey{Name: name})
 		if fault.KindOf(err) == fault.NotFound {
 			continue
 		}

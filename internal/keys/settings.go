@@ -21,6 +21,8 @@ type settingsRecord struct {
 	Format        int  `json:"format"`
 	DisableUpsert bool `json:"disable_upsert,omitempty"`
 	CacheSize     int  `json:"cache_size,omitempty"` // shown only
+
+	DefaultProtection api.Protection `json:"default_protection,omitempty"`
 }
 
 func (s *Service) settingsOperations() []*op.Operation {
@@ -40,15 +42,64 @@ func (s *Service) readKeySettings(ctx context.Context, c *op.Call, _ *api.Empty)
 	if err != nil {
 		return nil, err
 	}
-	return &api.KeySettings{DisableUpsert: r.DisableUpsert}, nil
+	return r.describe(), nil
 }
 
-func (s *Service) writeKeySettings(ctx context.Context, c *op.Call, r *api.KeySettings) (*api.KeySettings, error) {
-	err := s.changeSettings(ctx, c.Mount, func(set *settingsRecord) { set.DisableUpsert = r.DisableUpsert })
+func (r *settingsRecord) describe() *api.KeySettings {
+	return &api.KeySettings{DisableUpsert: r.DisableUpsert, DefaultProtection: r.DefaultProtection}
+}
+
+func (s *Service) writeKeySettings(ctx context.Context, c *op.Call, r *api.SetKeySettings) (*api.KeySettings, error) {
+	if r.DefaultProtection != nil {
+		if err := s.checkDefaultProtection(*r.DefaultProtection); err != nil {
+			return nil, err
+		}
+	}
+	var now settingsRecord
+	err := s.changeSettings(ctx, c.Mount, func(set *settingsRecord) {
+		if r.DisableUpsert != nil {
+			set.DisableUpsert = *r.DisableUpsert
+		}
+		if r.DefaultProtection != nil {
+			set.DefaultProtection = *r.DefaultProtection
+		}
+		now = *set
+	})
 	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	return now.describe(), nil
+}
+
+// checkDefaultProtection refuses what no key of this HSM token could have.
+func (s *Service) checkDefaultProtection(p api.Protection) error {
+	switch p {
+	case "", api.ProtectionSoftware:
+		return nil
+	case api.ProtectionToken, api.ProtectionWrapped:
+	default:
+		return invalid("unknown default_protection %q: it is token, wrapped, software or empty", p)
+	}
+	t, err := s.token.Get()
+	if err != nil {
+		return tokenFault(err, "set the default protection")
+	}
+	for _, hold := range t.Info().Holds {
+		if p == api.ProtectionToken && hold.Object || p == api.ProtectionWrapped && hold.Wrapped {
+			return nil
+		}
+	}
+	return invalid("the HSM token %q holds no keys with protection %s", t.Info().Label, p)
+}
+
+// askedProtection is what a request for a new key asks for, or what the mount
+// has for requests that ask for nothing.
+func (s *Service) askedProtection(ctx context.Context, mount string, asked api.Protection) (api.Protection, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	r, _, err := s.settings(ctx, mount)
+	return r.DefaultProtection, err
 }
 
 func (s *Service) readCacheSettings(ctx context.Context, c *op.Call, _ *api.Empty) (*api.CacheSettings, error) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/token"
 )
 
 func TestKeySettings(t *testing.T) {
@@ -27,7 +28,7 @@ func TestKeySettings(t *testing.T) {
 		t.Error(got)
 	}
 	for range 2 {
-		r, err := e.writeKeySettings(bg, call(), &api.KeySettings{DisableUpsert: true})
+		r, err := e.writeKeySettings(bg, call(), &api.SetKeySettings{DisableUpsert: ptr(true)})
 		if err != nil || !r.DisableUpsert {
 			t.Errorf("%+v %v", r, err)
 		}
@@ -52,7 +53,7 @@ func TestKeySettings(t *testing.T) {
 	}
 	_, err = e.encrypt(bg, other, &api.Encrypt{Name: "k", Plaintext: []byte("x")})
 	must(t, err)
-	_, err = e.writeKeySettings(bg, call(), &api.KeySettings{})
+	_, err = e.writeKeySettings(bg, call(), &api.SetKeySettings{DisableUpsert: ptr(false)})
 	must(t, err)
 	e.enc("k", "x")
 	if got := read(); got != "false 500 false" {
@@ -105,4 +106,67 @@ func TestHash(t *testing.T) {
 		_, err := e.hash(bg, call(), &c.r)
 		wantFault(t, err, fault.Invalid, c.want)
 	}
+}
+
+func TestDefaultProtection(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, true)
+	set := func(p string) *api.KeySettings {
+		t.Helper()
+		r, err := e.writeKeySettings(bg, call(), &api.SetKeySettings{DefaultProtection: &p})
+		must(t, err)
+		return r
+	}
+	protection := func(k *api.Key) string { return k.Protection }
+	for _, c := range []struct{ mount, asked, want string }{
+		{"", "", "wrapped"}, {"token", "", "token"}, {"software", "", "software"}, {"wrapped", "", "wrapped"},
+		{"token", "software", "software"}, {"software", "wrapped", "wrapped"},
+	} {
+		if r := set(c.mount); r.DefaultProtection != c.mount {
+			t.Errorf("%+v", r)
+		}
+		e.restart()
+		name := "k-" + c.mount + "-" + c.asked + "-x"
+		for _, derived := range []bool{false, true} {
+			n := fmt.Sprint(name, derived)
+			if got := protection(e.makeAs(api.CreateKey{Name: n, Protection: c.asked, Derived: derived})); got != c.want {
+				t.Errorf("%+v: %s", c, got)
+			}
+		}
+		if c.asked == "" {
+			e.enc("up"+name, "x")
+			k, err := e.readKey(bg, call(), &api.ReadKey{Name: "up" + name})
+			must(t, err)
+			if k.Protection != c.want {
+				t.Errorf("upsert %+v: %s", c, k.Protection)
+			}
+		}
+	}
+	set("wrapped")
+	e.hsm.generate = func(s token.Spec) error {
+		if s.Type == token.P256 && s.Place == token.PlaceWrapped {
+			return token.ErrUnsupported
+		}
+		return nil
+	}
+	if _, err := e.createKey(bg, call(), &api.CreateKey{Name: "ec", Type: "ecdsa-p256"}); err == nil {
+		t.Error("a default of the mount that is not possible was replaced by another protection")
+	}
+	set("")
+	if k := e.make("ec", "ecdsa-p256"); k.Protection != "token" {
+		t.Errorf("%+v", k)
+	}
+	set("wrapped")
+	_, err := e.createKey(bg, call(), &api.CreateKey{Name: "ed", Type: "ed25519"})
+	wantFault(t, err, fault.Invalid, "can't wrap keys of type ed25519")
+	_, err = e.writeKeySettings(bg, call(), &api.SetKeySettings{DefaultProtection: ptr("hard")})
+	wantFault(t, err, fault.Invalid, `unknown default_protection "hard"`)
+	both, err := e.writeKeySettings(bg, call(), &api.SetKeySettings{DisableUpsert: ptr(true)})
+	must(t, err)
+	if !both.DisableUpsert || both.DefaultProtection != "wrapped" {
+		t.Errorf("%+v", both)
+	}
+	e.hsm.info.Holds = map[token.Type]token.Hold{token.P256: {Object: true}}
+	_, err = e.writeKeySettings(bg, call(), &api.SetKeySettings{DefaultProtection: ptr("wrapped")})
+	wantFault(t, err, fault.Invalid, "holds no keys with protection wrapped")
 }

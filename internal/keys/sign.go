@@ -32,6 +32,7 @@ func (s *Service) sign(ctx context.Context, c *op.Call, r *api.Sign) (*api.Signa
 		return nil, err
 	}
 	defer sc.giveBack()
+	sc.takeContexts(k, r)
 	if err := s.signItems(ctx, k, &sch, sc); err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (s *Service) sign(ctx context.Context, c *op.Call, r *api.Sign) (*api.Signa
 		if w.err != nil {
 			return nil, w.err
 		}
-		return &api.Signature{Signature: w.text, KeyVersion: w.version}, nil
+		return &api.Signature{Signature: w.text, KeyVersion: w.version, PublicKey: w.public}, nil
 	}
 	return &api.Signature{BatchResults: sc.signatures(r.BatchInput)}, nil
 }
@@ -54,7 +55,7 @@ func (sc *scratch) signatures(items []api.InputItem) []api.SignatureResult {
 			results[i].Error = itemText(w.err)
 			continue
 		}
-		results[i].Signature, results[i].KeyVersion = w.text, w.version
+		results[i].Signature, results[i].KeyVersion, results[i].PublicKey = w.text, w.version, w.public
 	}
 	return results
 }
@@ -94,20 +95,32 @@ func (s *Service) signItems(ctx context.Context, k *key, sch *scheme, sc *scratc
 		if err != nil {
 			return sc.failAll(at, err)
 		}
-		items := sc.tokenItems(len(at))
-		for j, i := range at {
-			items[j].In = sc.work[i].in
-		}
-		if err := s.run(ctx, sc, k.name, v.main, sch.op(), items, at, "sign"); err != nil {
-			return err
-		}
-		for _, i := range at {
-			if w := &sc.work[i]; w.err == nil {
-				w.text, w.err = sch.encode(v.prefix, w.out)
-			}
-		}
-		return nil
+		return s.withKey(ctx, k.name, v, sc, at, func(main token.Key, _ []byte, at []int) error {
+			return s.signWith(ctx, k.name, v.prefix, main, sch, sc, at)
+		})
 	})
+}
+
+// signWith signs with one key.
+func (s *Service) signWith(ctx context.Context, n keyName, prefix string, main token.Key, sch *scheme, sc *scratch, at []int) error {
+	items := sc.tokenItems(len(at))
+	for j, i := range at {
+		items[j].In = sc.work[i].in
+	}
+	if err := s.run(ctx, sc, n, main, sch.op(), items, at, "sign"); err != nil {
+		return err
+	}
+	derived, _ := main.(*derivedSigner)
+	for _, i := range at {
+		w := &sc.work[i]
+		if w.err == nil {
+			w.text, w.err = sch.encode(prefix, w.out)
+		}
+		if derived != nil {
+			w.public = derived.public()
+		}
+	}
+	return nil
 }
 
 // encode is the text of a signature as the token made it.

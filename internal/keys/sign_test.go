@@ -76,7 +76,7 @@ func TestSignEveryForm(t *testing.T) {
 
 func (e *env) rsaPublic(name string) *rsa.PublicKey {
 	e.t.Helper()
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: name})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: name})
 	must(e.t, err)
 	var v api.KeyVersion
 	must(e.t, json.Unmarshal(k.Keys["1"], &v))
@@ -101,7 +101,7 @@ func TestRSAForms(t *testing.T) {
 		return b
 	}
 	for length, want := range map[string]int{"": 222, "auto": 222, "0": 222, "hash": 32, "-1": 32, "20": 20, "222": 222} {
-		s := raw(e.sig(api.Sign{Name: "k", Input: msg, SaltLength: length}))
+		s := raw(e.sig(api.Sign{Name: "k", Input: msg, SaltLength: strings.ToUpper(length)}))
 		if err := rsa.VerifyPSS(pub, crypto.SHA256, sum, s, &rsa.PSSOptions{SaltLength: want}); err != nil {
 			t.Errorf("salt_length %q: %v", length, err)
 		}

@@ -116,7 +116,7 @@ func TestSoftDeletedKeyIsDeleted(t *testing.T) {
 
 func (e *env) read(name string) *api.Key {
 	e.t.Helper()
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: name})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: name})
 	must(e.t, err)
 	return k
 }

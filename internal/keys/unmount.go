@@ -38,6 +38,9 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 			if err := s.dropWrappingKey(ctx, mount); err != nil {
 				return err
 			}
+			if err := s.dropAutoRotate(ctx, mount); err != nil {
+				return err
+			}
 			return s.removeSettings(ctx, mount)
 		}
 	}

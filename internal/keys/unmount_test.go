@@ -28,7 +28,7 @@ func TestUnmount(t *testing.T) {
 	if _, err := e.createKey(ctx, other, &api.CreateKey{Name: "k0"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.writeKeySettings(ctx, call(), &api.KeySettings{DisableUpsert: true}); err != nil {
+	if _, err := e.writeKeySettings(ctx, call(), &api.SetKeySettings{DisableUpsert: ptr(true)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.softDelete(ctx, call(), &api.KeyName{Name: "k2"}); err != nil {
@@ -47,7 +47,7 @@ func TestUnmount(t *testing.T) {
 	if _, err := e.dec("k0", text); err == nil {
 		t.Error("a deleted key decrypts")
 	}
-	if _, err := e.readKey(ctx, other, &api.KeyName{Name: "k0"}); err != nil {
+	if _, err := e.readKey(ctx, other, &api.ReadKey{Name: "k0"}); err != nil {
 		t.Error(err)
 	}
 	must(t, e.Unmount(ctx, "transit/"))

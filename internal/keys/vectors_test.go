@@ -115,7 +115,7 @@ func TestKnownSignatures(t *testing.T) {
 	if r.Signature != want {
 		t.Errorf("ed25519: %s", r.Signature)
 	}
-	k, err := e.readKey(bg, call(), &api.KeyName{Name: "ed"})
+	k, err := e.readKey(bg, call(), &api.ReadKey{Name: "ed"})
 	must(t, err)
 	if got := base64.StdEncoding.EncodeToString(priv.Public().(ed25519.PublicKey)); !strings.Contains(string(k.Keys["1"]), got) {
 		t.Errorf("public key %s not in %s", got, k.Keys["1"])

@@ -18,7 +18,7 @@ import (
 func (s *Service) verify(ctx context.Context, c *op.Call, r *api.Verify) (*api.Verified, error) {
 	items := r.BatchInput
 	if items == nil {
-		items = []api.VerifyItem{{Input: r.Input, Signature: r.Signature, HMAC: r.HMAC}}
+		items = []api.VerifyItem{{Input: r.Input, Signature: r.Signature, HMAC: r.HMAC, Context: r.Context}}
 	}
 	byMAC, err := kindOf(items)
 	if err != nil {
@@ -107,6 +107,9 @@ func (s *Service) verifyOne(ctx context.Context, k *key, sch *scheme, item *api.
 	if err := k.forOld(n, "signature"); err != nil {
 		return false, err
 	}
+	if err := k.checkContext(item.Context); err != nil {
+		return false, err
+	}
 	signed, err := sch.toSign(item.Input)
 	if err != nil {
 		return false, err
@@ -123,7 +126,11 @@ func (s *Service) verifyOne(ctx context.Context, k *key, sch *scheme, item *api.
 	if err != nil {
 		return false, err
 	}
-	return sch.check(v.public, signed, sig)
+	public, err := s.publicFor(ctx, k.name, v, item.Context)
+	if err != nil {
+		return false, err
+	}
+	return sch.check(public, signed, sig)
 }
 
 func (sch *scheme) check(public crypto.PublicKey, signed, sig []byte) (bool, error) {

@@ -18,6 +18,7 @@ type work struct {
 	context []byte // of a derived key
 	out     []byte // raw result of the token
 	text    string // result as text: "vault:v1:…"
+	public  []byte // that a derived key signed with
 	err     error  // why this item failed; then it has no result
 }
 

@@ -83,6 +83,27 @@ var matrixRows = map[string]matrixRow{
 	"token.revoke-self":     {path: "revoke-self", status: 204},
 	"token.revoke-accessor": {path: "revoke-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 204, unknown: `revoke-accessor {"accessor":"none"}`},
 
+	"token.renew-accessor": {path: "renew-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 200, unknown: `renew-accessor {"accessor":"none"}`},
+
+	"sys.step-down":                {path: "step-down", status: 204},
+	"sys.leases.lookup":            {path: "leases/lookup", body: `{"lease_id":"$LEASE"}`, status: 200, unknown: `leases/lookup {"lease_id":"none"}`},
+	"sys.leases.list":              {path: "leases/lookup", status: 200},
+	"sys.leases.list-below":        {path: "leases/lookup/auth/token", status: 200, unknown: "leases/lookup/nowhere"},
+	"sys.leases.count":             {path: "leases/count", status: 200},
+	"sys.leases.renew":             {path: "leases/renew", body: `{"lease_id":"$LEASE"}`, status: 400, unknown: `leases/renew {"lease_id":"none"}`},
+	"sys.leases.renew.named":       {path: "leases/renew/none", status: 400, unknown: "leases/renew/nowhere"},
+	"sys.leases.old.renew":         {path: "renew", body: `{"lease_id":"none"}`, status: 400, unknown: `renew {"lease_id":"nowhere"}`},
+	"sys.leases.old.renew.named":   {path: "renew/none", status: 400, unknown: "renew/nowhere"},
+	"sys.leases.revoke":            {path: "leases/revoke", body: `{"lease_id":"$LEASE"}`, status: 204, takesAny: noMatter},
+	"sys.leases.revoke.named":      {path: "leases/revoke/none", status: 204, takesAny: noMatter},
+	"sys.leases.old.revoke":        {path: "revoke", body: `{"lease_id":"none"}`, status: 204, takesAny: noMatter},
+	"sys.leases.old.revoke.named":  {path: "revoke/none", status: 204, takesAny: noMatter},
+	"sys.leases.revoke-prefix":     {path: "leases/revoke-prefix/auth/token/create-orphan", status: 204, takesAny: noMatter},
+	"sys.leases.old.revoke-prefix": {path: "revoke-prefix/auth/token/create-orphan", status: 204, takesAny: noMatter},
+	"sys.leases.revoke-force":      {path: "leases/revoke-force/auth/token/create-orphan", status: 204, takesAny: noMatter},
+	"sys.leases.old.revoke-force":  {path: "revoke-force/auth/token/create-orphan", status: 204, takesAny: noMatter},
+	"sys.leases.tidy":              {path: "leases/tidy", status: 202},
+
 	"token.accessors":     {path: "accessors", status: 200},
 	"token.tidy":          {path: "tidy", status: 202},
 	"token.revoke-orphan": {path: "revoke-orphan", body: `{"token":"$TOKEN"}`, status: 204, unknown: `revoke-orphan {"token":"s.none"}`},
@@ -91,6 +112,9 @@ var matrixRows = map[string]matrixRow{
 	"token.roles.write":   {path: "roles/written", body: `{"orphan":true}`, status: 204, takesAny: makesIt},
 	"token.roles.delete":  {path: "roles/old", status: 204, takesAny: noMatter},
 	"token.roles.create":  {path: "create/known", body: `{"ttl":"1h"}`, status: 200, unknown: `create/unknown {}`},
+
+	"transit.derive-key": {path: "derive-key/agreed", body: `{"base_key_name":"p256","peer_public_key":"$PUBLIC"}`, status: 204,
+		unknown: `derive-key/none {"base_key_name":"unknown","peer_public_key":"$PUBLIC"}`},
 
 	"transit.keys.create":    {path: "keys/new", body: `{}`, status: 200, takesAny: makesIt},
 	"transit.keys.read":      {path: "keys/aes", status: 200, unknown: "keys/unknown"},

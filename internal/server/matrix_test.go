@@ -79,7 +79,9 @@ func newMatrix(t *testing.T) *matrix {
 	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
 	public := strings.ReplaceAll(exported.Data["keys"].(map[string]any)["1"].(string), "\n", `\n`)
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
-	m.words = strings.NewReplacer("$PUBLIC", public,
+	m.make(t, "auth/token/create", `{"policies":["known"]}`)
+	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
+	m.words = strings.NewReplacer("$PUBLIC", public, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string))
 	return m

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
@@ -187,9 +188,12 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
-	tidy, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	untilDone, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.tidyTokens(tidy)
+	background.Go(func() { s.tidyTokens(untilDone) })
+	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():

@@ -5,6 +5,8 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
@@ -56,6 +58,9 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 }
 
+// keyContext is the context of all requests; it means something to derived keys only.
+const keyContext = "dGVuYW50LTc="
+
 // use is what the test knows of a key by the API.
 type use struct{ plaintext, ciphertext, public string }
 
@@ -66,14 +71,16 @@ func useKeys(t *testing.T, s *harness.Server) map[string]use {
 	for _, k := range []struct{ name, typ, protection string }{
 		{"wrapped-aes", "aes256-gcm96", "wrapped"}, {"token-aes", "aes256-gcm96", "token"},
 		{"wrapped-ec", "ecdsa-p256", "wrapped"}, {"token-ec", "ecdsa-p256", "token"},
+		{"wrapped-derived", "aes256-gcm96", "wrapped"}, {"token-derived", "aes256-gcm96", "token"},
 		{"software", "aes256-gcm96", "software"},
 	} {
-		made := s.OK(t, "POST", "transit/keys/"+k.name, map[string]any{"type": k.typ, "protection": k.protection})
+		made := s.OK(t, "POST", "transit/keys/"+k.name, map[string]any{
+			"type": k.typ, "protection": k.protection, "derived": strings.HasSuffix(k.name, "-derived")})
 		u := use{plaintext: random(48)}
 		for range 50 {
 			if k.typ == "aes256-gcm96" {
-				u.ciphertext = s.OK(t, "POST", "transit/encrypt/"+k.name, map[string]any{"plaintext": u.plaintext})["ciphertext"].(string)
-				s.OK(t, "POST", "transit/decrypt/"+k.name, map[string]any{"ciphertext": u.ciphertext})
+				u.ciphertext = s.OK(t, "POST", "transit/encrypt/"+k.name, map[string]any{"plaintext": u.plaintext, "context": keyContext})["ciphertext"].(string)
+				s.OK(t, "POST", "transit/decrypt/"+k.name, map[string]any{"ciphertext": u.ciphertext, "context": keyContext})
 				continue
 			}
 			s.OK(t, "POST", "transit/sign/"+k.name, map[string]any{"input": u.plaintext})
@@ -173,12 +180,15 @@ func (v *vault) secrets(t *testing.T, used map[string]use) map[string][]byte {
 	for _, o := range v.objects {
 		secrets[fmt.Sprintf("the token object %s (%s)", o.label, o.id)] = o.secret
 	}
-	for _, key := range []string{"wrapped-aes", "wrapped-ec", "token-aes", "token-ec"} {
+	for _, key := range []string{"wrapped-aes", "wrapped-ec", "token-aes", "token-ec", "wrapped-derived", "token-derived"} {
 		r := v.versions(t, "transit/"+key)
 		secret := v.secret(t, r.Main)
-		if strings.HasSuffix(key, "-aes") {
+		switch {
+		case strings.HasSuffix(key, "-aes"):
 			decrypts(t, key, secret, used[key])
-		} else {
+		case strings.HasSuffix(key, "-derived"):
+			decrypts(t, key, expand(t, secret), used[key])
+		default:
 			secret = scalar(t, key, secret, used[key].public)
 		}
 		secrets["the secret of "+key] = secret
@@ -240,6 +250,20 @@ func decrypts(t *testing.T, name string, secret []byte, u use) {
 	if base64.StdEncoding.EncodeToString(openGCM(t, secret, sealed, nil)) != u.plaintext {
 		t.Errorf("%s: its ciphertext has another plaintext", name)
 	}
+}
+
+// expand derives the AES key of keyContext.
+func expand(t *testing.T, secret []byte) []byte {
+	t.Helper()
+	info, err := base64.StdEncoding.DecodeString(keyContext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	okm, err := hkdf.Expand(sha256.New, secret, string(info), 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return okm
 }
 
 // scalar returns the private scalar of a P-256 key: secret is PKCS #8 of a

@@ -37,6 +37,10 @@ type codec struct {
 type decoder struct {
 	scanner
 	unknown []string
+	// noting is the plan of the request if the names of its fields that are there
+	// are to be noted in sent.
+	noting *structPlan
+	sent   []string
 	// lists counts the lists of structs that we are in: inside one, values are
 	// cut from common blocks, since there are many and they live equally long.
 	lists int
@@ -81,14 +85,28 @@ func inItem(i int, err error) error { return inField("["+strconv.Itoa(i)+"]", er
 // input may be nested.
 func decodeJSON(in []byte, req any, levels int) (unknown []string, err error) {
 	d := &decoder{scanner: scanner{in: in, levels: levels}}
+	err = d.request(req)
+	return d.unknown, err
+}
+
+// decodeNoting is decodeJSON that also returns the names of the fields of req
+// that the input has.
+func decodeNoting(in []byte, req any, levels int) (unknown, sent []string, err error) {
+	d := &decoder{scanner: scanner{in: in, levels: levels}, noting: planOf(reflect.TypeOf(req).Elem())}
+	err = d.request(req)
+	return d.unknown, d.sent, err
+}
+
+func (d *decoder) request(req any) error {
 	d.space()
-	if d.pos == len(in) {
-		return nil, nil
+	if d.pos == len(d.in) {
+		return nil
 	}
 	if err := d.root(reflect.ValueOf(req).Elem()); err != nil {
-		return nil, invalid(err)
+		d.unknown = nil
+		return invalid(err)
 	}
-	return d.unknown, nil
+	return nil
 }
 
 func (d *decoder) root(v reflect.Value) error {
@@ -181,6 +199,9 @@ func (p *structPlan) decode(d *decoder, v reflect.Value) error {
 			err = d.skip()
 		} else {
 			next = i + 1
+			if d.noting == p {
+				d.sent = append(d.sent, p.fields[i].name)
+			}
 			err = d.value(p.fields[i].codec, p.fields[i].of(v))
 		}
 		if err != nil {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +89,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	ctx := newDeadline(r.Context(), h.RequestTimeout)
 	defer ctx.stop()
 	c := call{h: h, w: w, r: r, verb: verb, deadline: ctx.deadline}
-	answer, err := h.door.Handle(ctx, &guard.Request{
+	c.req = guard.Request{
 		Verb:    verb,
 		Path:    path,
 		Help:    help,
@@ -95,7 +97,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		Remote:  r.RemoteAddr,
 		WrapTTL: wrapTTL,
 		Decode:  c.decode,
-	})
+	}
+	answer, err := h.door.Handle(ctx, &c.req)
 	if err != nil {
 		return outcome(ctx, err)
 	}
@@ -117,11 +120,13 @@ type call struct {
 	r        *http.Request
 	verb     op.Verb
 	deadline time.Time
+	req      guard.Request
 }
 
 // decode fills an operation's request; it is guard.Request.Decode.
 func (c *call) decode(req any) (unknown []string, err error) {
 	if c.verb != op.Write {
+		c.noteNames(c.r.URL.RawQuery)
 		return decodeQuery(c.r.URL.RawQuery, req)
 	}
 	if c.r.Body == nil || c.r.ContentLength == 0 {
@@ -141,9 +146,31 @@ func (c *call) decode(req any) (unknown []string, err error) {
 		return nil, c.takeBody(whole, body)
 	}
 	if isForm(c.r.Header, body) {
+		c.noteNames(string(body))
 		return decodeForm(body, req)
 	}
+	if c.req.WantSent {
+		unknown, c.req.Sent, err = decodeNoting(body, req, c.h.MaxDepth)
+		return unknown, err
+	}
 	return decodeJSON(body, req, c.h.MaxDepth)
+}
+
+// noteNames notes the names of URL parameters or a form for the guard, if it
+// wants them. What is no form is refused by the decoding of its values.
+func (c *call) noteNames(text string) {
+	if !c.req.WantSent {
+		return
+	}
+	values, err := url.ParseQuery(text)
+	if err != nil {
+		return
+	}
+	for name := range values {
+		if !slices.Contains(reserved, name) {
+			c.req.Sent = append(c.req.Sent, name)
+		}
+	}
 }
 
 // index answers the path / for a person with a browser.
