@@ -34,7 +34,7 @@ func (s *Service) NewPair(ctx context.Context, mount, name string, t token.Type,
 	if !canSign(t) {
 		return nil, invalid("key type %v does not support signing", t)
 	}
-	p, err := s.planType(keyName{mount, name}, t, &api.CreateKey{Protection: protection})
+	p, err := s.planType(ctx, keyName{mount, name}, t, &api.CreateKey{Protection: protection})
 	if err != nil {
 		return nil, err
 	}

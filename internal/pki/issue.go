@@ -368,9 +368,11 @@ func (s *Service) signVerbatim(ctx context.Context, c *op.Call, r *api.PKISign) 
 	role := newRole()
 	role.KeyType, role.ServerFlag, role.ClientFlag, role.SignatureBits, role.UsePSS = "any", false, false, r.SignatureBits, r.UsePSS
 	if r.Role != "" {
-		if role, err = st.role(r.Role); err != nil {
+		kept, err := st.role(r.Role)
+		if err != nil {
 			return nil, err
 		}
+		role = new(*kept) // the request changes what follows for this call only
 	}
 	set(&role.KeyUsage, r.KeyUsage)
 	set(&role.ExtKeyUsage, r.ExtKeyUsage)

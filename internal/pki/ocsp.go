@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -22,7 +23,13 @@ func (s *Service) ocspOperations() []*op.Operation {
 }
 
 // ocspAnswer is an answer in DER, whatever it says.
-type ocspAnswer struct{ der []byte }
+type ocspAnswer struct {
+	der    []byte
+	status int // of HTTP; 0 is 200
+}
+
+// HTTPStatus is 400 for what is no request, in HTTP's terms too.
+func (a *ocspAnswer) HTTPStatus() int { return a.status }
 
 // Raw is the body of the answer.
 func (a *ocspAnswer) Raw() (contentType string, body []byte) {
@@ -81,7 +88,7 @@ func (c *ocspCache) put(key [sha256.Size]byte, k ocspKept) {
 func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*ocspAnswer, error) {
 	der, err := r.Bytes()
 	if err != nil {
-		return &ocspAnswer{ocspError(ocspMalformed)}, nil
+		return &ocspAnswer{ocspError(ocspMalformed), http.StatusBadRequest}, nil
 	}
 	cache, key := s.ocspCache(c.Mount), sha256.Sum256(der)
 	if a := cache.get(key, s.now()); a != nil {
@@ -89,7 +96,7 @@ func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*
 	}
 	req, err := parseOCSP(der)
 	if err != nil {
-		return &ocspAnswer{ocspError(ocspMalformed)}, nil
+		return &ocspAnswer{ocspError(ocspMalformed), http.StatusBadRequest}, nil
 	}
 	answer, until, err := s.makeOCSP(ctx, c.Mount, req)
 	if err != nil {
@@ -97,7 +104,7 @@ func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*
 			return nil, err
 		}
 		s.log.Error("an OCSP answer can't be made", "mount", c.Mount, "error", err)
-		return &ocspAnswer{ocspError(ocspTryLater)}, nil
+		return &ocspAnswer{der: ocspError(ocspTryLater)}, nil
 	}
 	if req.nonce == nil && !until.IsZero() {
 		cache.put(key, ocspKept{answer, until})
@@ -113,7 +120,7 @@ func (s *Service) makeOCSP(ctx context.Context, mount string, req *ocspRequest) 
 	}
 	i := st.issuerOf(req)
 	if i == nil || st.config.CRL.OCSPDisable {
-		return &ocspAnswer{ocspError(ocspUnauthorized)}, time.Time{}, nil
+		return &ocspAnswer{der: ocspError(ocspUnauthorized)}, time.Time{}, nil
 	}
 	singles, err := s.ocspStates(ctx, mount, st, i, req)
 	if err != nil {
@@ -130,7 +137,7 @@ func (s *Service) makeOCSP(ctx context.Context, mount string, req *ocspRequest) 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return &ocspAnswer{ocspResponse(data, alg, signature)}, now.Add(valid / 2), nil
+	return &ocspAnswer{der: ocspResponse(data, alg, signature)}, now.Add(valid / 2), nil
 }
 
 // issuerOf finds the one issuer of all certificates that are asked for, and that

@@ -232,13 +232,8 @@ func (s *Service) setRole(ctx context.Context, c *op.Call, r *api.SetPKIRole) (*
 		return nil, err
 	}
 	err := s.change(ctx, c.Mount, func(next *state) ([]store.Change, error) {
-		if _, err := next.issuer(role.IssuerRef); err != nil && role.IssuerRef != defaultRef {
-			c.Warn("issuer_ref %q names no issuer of this mount now", role.IssuerRef)
-		}
-		version := next.roles[r.Name].version
-		put, err := s.store.Put(tableRoles, c.Mount+r.Name, version, role)
-		next.roles[r.Name] = named[*api.PKIRole]{role, version + 1}
-		return []store.Change{put}, storeFault(err, "store the role")
+		put, err := s.putRole(c, next, r.Name, role)
+		return []store.Change{put}, err
 	})
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func New(o Options) (*Service, error) {
 const mountKind = "pki"
 
 func meta(name, path string, verb op.Verb, help string) op.Meta {
-	return op.Meta{Name: mountKind + "." + name, Mount: mountKind, Path: path, Verb: verb, Help: help}
+	return op.Meta{Name: mountKind + "." + name, Mount: mountKind, Path: path, Verb: verb, Help: help, MayMiss: true}
 }
 
 // Operations returns the table of everything this service does.
@@ -66,6 +66,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.certOperations()...)
 	ops = append(ops, s.revokeOperations()...)
 	ops = append(ops, s.crlOperations()...)
+	ops = append(ops, s.patchOperations()...)
 	return append(ops, s.ocspOperations()...)
 }
 

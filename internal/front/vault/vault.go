@@ -125,7 +125,7 @@ type call struct {
 
 // decode fills an operation's request; it is guard.Request.Decode.
 func (c *call) decode(req any) (unknown []string, err error) {
-	if c.verb != op.Write {
+	if !c.verb.HasBody() {
 		c.noteNames(c.r.URL.RawQuery)
 		return decodeQuery(c.r.URL.RawQuery, req)
 	}
