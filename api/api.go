@@ -67,6 +67,9 @@ func (e *Error) Error() string {
 			messages = append(messages, m)
 		}
 	}
+	if len(messages) == 0 && e.Status == 404 {
+		return "not found"
+	}
 	if len(messages) == 0 {
 		return fmt.Sprintf("the server answered with status %d", e.Status)
 	}

@@ -3,10 +3,10 @@ package api
 import "time"
 
 // KeyStatus describes the storage key, which seals the records of the store.
-// How often it was used is not counted.
 type KeyStatus struct {
 	Term        int       `json:"term" doc:"how many storage keys there were, this one included"`
 	InstallTime time.Time `json:"install_time" doc:"since when it is in use"`
+	Encryptions int64     `json:"encryptions" doc:"how many records it sealed; after a crash, up to a minute of them is missing"`
 }
 
 // HAStatus lists the servers of a cluster.

@@ -117,6 +117,7 @@ type CreateMount struct {
 	Path        string `json:"-" path:"path" audit:"plain" doc:"path of the mount"`
 	Type        string `json:"type" audit:"plain" doc:"transit"`
 	Description string `json:"description,omitempty" audit:"plain" doc:"for people"`
+	NewMountFlags
 }
 
 // Mount is a mounted engine.
@@ -130,6 +131,10 @@ type Mount struct {
 	ExternalEntropyAccess bool              `json:"external_entropy_access"`
 	Config                MountConfig       `json:"config"`
 	Options               map[string]string `json:"options"`
+	PluginVersion         string            `json:"plugin_version"`
+	RunningPluginVersion  string            `json:"running_plugin_version"`
+	RunningSHA256         string            `json:"running_sha256"`
+	DeprecationStatus     string            `json:"deprecation_status,omitempty"`
 }
 
 // MountConfig is the tuning of a mount.
@@ -137,6 +142,14 @@ type MountConfig struct {
 	DefaultLeaseTTL Seconds `json:"default_lease_ttl"`
 	MaxLeaseTTL     Seconds `json:"max_lease_ttl"`
 	ForceNoCache    bool    `json:"force_no_cache"`
+	TokenType       string  `json:"token_type,omitempty" doc:"of auth mounts"`
+
+	ListingVisibility         string   `json:"listing_visibility,omitempty"`
+	AuditNonHMACRequestKeys   []string `json:"audit_non_hmac_request_keys,omitempty"`
+	AuditNonHMACResponseKeys  []string `json:"audit_non_hmac_response_keys,omitempty"`
+	PassthroughRequestHeaders []string `json:"passthrough_request_headers,omitempty"`
+	AllowedResponseHeaders    []string `json:"allowed_response_headers,omitempty"`
+	AllowedManagedKeys        []string `json:"allowed_managed_keys,omitempty"`
 }
 
 // PolicyName names a policy.

@@ -119,6 +119,7 @@ type Encrypt struct {
 
 // EncryptItem is an item of a batch of Encrypt.
 type EncryptItem struct {
+	BatchItem
 	Plaintext      []byte `json:"plaintext,omitzero"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -157,6 +158,7 @@ type Decrypt struct {
 
 // DecryptItem is an item of a batch of Decrypt.
 type DecryptItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -193,6 +195,7 @@ type Rewrap struct {
 
 // RewrapItem is an item of a batch of Rewrap.
 type RewrapItem struct {
+	BatchItem
 	Ciphertext     string `json:"ciphertext,omitempty"`
 	AssociatedData []byte `json:"associated_data,omitempty"`
 	Context        []byte `json:"context,omitempty"`
@@ -235,6 +238,7 @@ type Sign struct {
 
 // InputItem is an item of a batch of Sign and HMAC.
 type InputItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Context   []byte `json:"context,omitempty"`
 	Reference string `json:"reference,omitempty" audit:"plain"`
@@ -276,6 +280,7 @@ type Verify struct {
 
 // VerifyItem is an item of a batch of Verify.
 type VerifyItem struct {
+	BatchItem
 	Input     []byte `json:"input,omitzero"`
 	Signature string `json:"signature,omitempty"`
 	HMAC      string `json:"hmac,omitempty"`

@@ -324,7 +324,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"refused", 403, `{"errors":["permission denied"]}`, "permission denied"},
 		{"several", 400, `{"errors":["a","b"]}`, "a; b"},
-		{"not found", 404, `{"errors":[]}`, "the server answered with status 404"},
+		{"not found", 404, `{"errors":[]}`, "not found"},
 		{"no JSON", 502, `<html>bad gateway</html>`, "<html>bad gateway"},
 		{"no body", 500, ``, "the server answered with status 500"},
 	} {

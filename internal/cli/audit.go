@@ -7,7 +7,7 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	cmd := a.group("audit", "Check audit logs", a.auditVerifyCommand())
+	cmd := a.group("audit", "Check audit logs", a.auditVerifyCommand(), a.auditHashCommand())
 	cmd.Long = "The audit log is a chain of JSON lines whose head the HSM token signs now and then."
 	cmd.Example = "  claviger audit verify --public-key audit.pem audit.log"
 	return cmd

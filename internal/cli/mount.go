@@ -14,7 +14,7 @@ import (
 
 func (a *app) mountCommand() *cobra.Command {
 	cmd := a.group("mount", "Manage mounts", a.mountListCommand(), a.mountEnableCommand(),
-		a.mountDisableCommand(), a.mountTuneCommand())
+		a.mountDisableCommand(), a.mountMoveCommand(), a.mountTuneCommand())
 	cmd.Long = "A mount is a path at which an engine offers its operations."
 	cmd.Example = "  claviger mount list"
 	return cmd

@@ -31,6 +31,7 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
+	Custody   Custody    `toml:"custody"`
 	Log       Log        `toml:"log"`
 	Limits    Limits     `toml:"limits"`
 }
@@ -130,6 +131,14 @@ type PKCS11 struct {
 	// PINFile holds the user PIN of the token to adopt. It is read by sys/init
 	// only, when the request gives no PIN, and may be deleted afterwards.
 	PINFile string `toml:"pin_file"`
+}
+
+// Custody is what custodians may do.
+type Custody struct {
+	// GenerateRootWithoutToken opens sys/generate-root to callers without a
+	// client token. The shares are needed in any case, but everybody who reaches
+	// a listener can begin and cancel an attempt.
+	GenerateRootWithoutToken bool `toml:"generate_root_without_token"`
 }
 
 // Log is the server's own log, on standard error.
@@ -278,6 +287,9 @@ func (c *Config) Warnings() []string {
 	}
 	if c.Token.Driver == DriverSoft {
 		w = append(w, "the embedded software token keeps keys in a file and in server memory, not in hardware")
+	}
+	if c.Custody.GenerateRootWithoutToken {
+		w = append(w, "sys/generate-root is open to callers without a client token: they can begin and cancel the making of a root token; set generate_root_without_token = false when it is made")
 	}
 	return w
 }

@@ -30,11 +30,11 @@ const deviceTimeout = 5 * time.Minute
 
 // Hooks start and stop what lives behind the seal.
 type Hooks struct {
-	// Unsealed starts the services. It copies what it keeps of storageKey,
-	// store.StorageKeySize bytes. During Init it is called while State still
+	// Unsealed starts the services. It copies what it keeps of the storage keys,
+	// and makes Options.Records use them. During Init it is called while State still
 	// says "not initialised": the store is empty then, and must stay so until
 	// Init is done. If it fails, Sealed is called to undo what it began.
-	Unsealed func(ctx context.Context, t token.Token, storageKey []byte) error
+	Unsealed func(ctx context.Context, t token.Token, keys store.Keyring) error
 	// Sealed stops the services and forgets the storage key; the token is
 	// closed after it returns. State says "sealed" before it is called, so
 	// nothing new begins. It runs outside of any operation and may wait until
@@ -43,25 +43,34 @@ type Hooks struct {
 	// Genesis makes the records of a new server, sealed under the storage key
 	// that Unsealed got. Init writes them in one transaction with its own.
 	Genesis func(ctx context.Context) (rootToken string, changes []store.Change, err error)
+	// RootToken makes a root token, durably, and returns its text.
+	RootToken func(ctx context.Context) (text string, err error)
 }
 
 // Options say what custody works on.
 type Options struct {
-	Store  store.Store  // not the sealed view
-	Device token.Device // the HSM token before login
+	Store store.Store // not the sealed view
+	// Records is the sealed view of Store, for what custody keeps while unsealed.
+	Records *store.Sealed
+	Device  token.Device // the HSM token before login
 	// HSMToken is what Init does when the request does not say: Create, Adopt,
 	// or "" to refuse.
 	HSMToken string
 	// PIN returns the user PIN of the token to adopt when the request does not
 	// say; may be nil. Custody wipes what it returned.
-	PIN         func() ([]byte, error)
-	Hooks       Hooks
-	Version     string // semantic version, as clients parse it
-	BuildDate   string
-	StorageType string // for people: "sqlite"
-	ClusterName string
-	Logger      *slog.Logger
-	Now         func() time.Time // nil: time.Now
+	PIN   func() ([]byte, error)
+	Hooks Hooks
+	// RootTokenLength is how many characters the text of a root token has.
+	RootTokenLength int
+	// OpenGenerateRoot lets callers without a client token begin, cancel and
+	// complete the making of a root token, which needs the shares in any case.
+	OpenGenerateRoot bool
+	Version          string // semantic version, as clients parse it
+	BuildDate        string
+	StorageType      string // for people: "sqlite"
+	ClusterName      string
+	Logger           *slog.Logger
+	Now              func() time.Time // nil: time.Now
 }
 
 // Custody is the seal of one server. Its methods are safe for concurrent use.
@@ -80,6 +89,8 @@ type Custody struct {
 	rec    *record
 	given  collection
 	tok    token.Token
+	used   useRecord // of the storage key in use; of no term until it is asked for
+	root   rootAttempt
 	closed bool
 }
 
@@ -119,9 +130,9 @@ func New(o Options) (*Custody, error) {
 
 func (o *Options) validate() error {
 	switch {
-	case o.Store == nil, o.Device == nil:
-		return errors.New("custody needs a store and an HSM device")
-	case o.Hooks.Unsealed == nil, o.Hooks.Sealed == nil, o.Hooks.Genesis == nil:
+	case o.Store == nil, o.Records == nil, o.Device == nil:
+		return errors.New("custody needs a store, its sealed view and an HSM device")
+	case o.Hooks.Unsealed == nil, o.Hooks.Sealed == nil, o.Hooks.Genesis == nil, o.Hooks.RootToken == nil:
 		return errors.New("custody needs all of its hooks")
 	case !semver.MatchString(o.Version):
 		return fmt.Errorf("version %q is not of the form 1.2.3; clients can't parse it", o.Version)
@@ -187,8 +198,8 @@ func (c *Custody) record() *record {
 
 // start hands the open token to the services. If they can't start, they are
 // stopped and the token is closed.
-func (c *Custody) start(ctx context.Context, t token.Token, storageKey []byte) error {
-	if err := c.opts.Hooks.Unsealed(ctx, t, storageKey); err != nil {
+func (c *Custody) start(ctx context.Context, t token.Token, keys store.Keyring) error {
+	if err := c.opts.Hooks.Unsealed(ctx, t, keys); err != nil {
 		c.stop(t)
 		return serviceFault(err)
 	}
@@ -212,6 +223,7 @@ func (c *Custody) unsealed(t token.Token) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tok = t
+	c.used = useRecord{}
 	c.given.wipe()
 	c.state.Store(stateInitialized | stateUnsealed)
 }
@@ -234,6 +246,20 @@ func (g *collection) has(x uint8) bool {
 		}
 	}
 	return false
+}
+
+// take checks a share of set and adds it.
+func (g *collection) take(s *Share, set *Set) error {
+	if err := set.Check(s); err != nil {
+		return err
+	}
+	if g.has(s.X) {
+		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", s.X, len(g.shares), set.T)
+		e.Err = ErrRepeated
+		return e
+	}
+	g.add(*s)
+	return nil
 }
 
 func (g *collection) add(s Share) {

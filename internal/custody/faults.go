@@ -50,6 +50,9 @@ func storeFault(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
+	if errors.Is(err, store.ErrSealed) {
+		return &fault.Error{Kind: fault.Sealed, Msg: "Vault is sealed", Err: err}
+	}
 	if errors.Is(err, store.ErrConflict) {
 		return fault.Wrap(fault.Conflict, err, "another server initialised this database at the same time")
 	}

@@ -145,7 +145,7 @@ func (c *Custody) settle(caller, ctx context.Context, tok token.Token, b *birth,
 		return err
 	}
 	b.doing = "start the services"
-	if err := c.start(ctx, tok, key); err != nil {
+	if err := c.start(ctx, tok, store.Keyring{key}); err != nil {
 		return err
 	}
 	if err := c.commit(caller, ctx, b); err != nil {

@@ -20,13 +20,13 @@ func (c *Custody) statusOperations() []*op.Operation {
 	}
 }
 
-// opKeyStatus: the storage key is made with the seal record and never replaced.
-func (c *Custody) opKeyStatus(context.Context, *op.Call, *api.Empty) (*api.KeyStatus, error) {
+func (c *Custody) opKeyStatus(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.KeyStatus, error) {
 	r := c.record()
 	if r == nil {
 		return nil, fault.New(fault.Uninitialized, "Vault is not initialized")
 	}
-	return &api.KeyStatus{Term: 1, InstallTime: r.Created.UTC()}, nil
+	term, installed := r.term()
+	return &api.KeyStatus{Term: term, InstallTime: installed.UTC(), Encryptions: int64(c.seals(ctx))}, nil
 }
 
 func (c *Custody) opHAStatus(context.Context, *op.Call, *api.Empty) (*api.HAStatus, error) {

@@ -323,9 +323,10 @@ func newBed(t *testing.T, change ...func(o *Options)) *bed {
 	b := &bed{t: t, faults: f, store: &memStore{faults: f, records: map[string]store.Record{}}, device: newMemDevice(f)}
 	b.sealed = store.NewSealed(b.store)
 	b.opts = Options{
-		Store: b.store, Device: b.device, HSMToken: Create,
-		Hooks:   Hooks{Unsealed: b.unsealed, Sealed: b.sealedHook, Genesis: b.firstRecords},
-		Version: "1.2.3", StorageType: "memory", ClusterName: "test",
+		Store: b.store, Records: b.sealed, Device: b.device, HSMToken: Create,
+		Hooks:           Hooks{Unsealed: b.unsealed, Sealed: b.sealedHook, Genesis: b.firstRecords, RootToken: b.newRoot},
+		RootTokenLength: len(rootToken),
+		Version:         "1.2.3", StorageType: "memory", ClusterName: "test",
 		Logger: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {
@@ -349,7 +350,7 @@ func (b *bed) restart() {
 	b.t.Cleanup(c.Close)
 }
 
-func (b *bed) unsealed(_ context.Context, t token.Token, key []byte) error {
+func (b *bed) unsealed(_ context.Context, t token.Token, keys store.Keyring) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.runs++
@@ -360,7 +361,7 @@ func (b *bed) unsealed(_ context.Context, t token.Token, key []byte) error {
 		b.t.Error("services were started twice, or without a token")
 	}
 	b.running = true
-	return b.sealed.Unseal(key)
+	return b.sealed.UnsealAll(keys)
 }
 
 func (b *bed) sealedHook() {
@@ -369,6 +370,13 @@ func (b *bed) sealedHook() {
 	b.stops++
 	b.running = false
 	b.sealed.Seal()
+}
+
+func (b *bed) newRoot(context.Context) (string, error) {
+	if err := b.faults.step("hook.RootToken"); err != nil {
+		return "", err
+	}
+	return rootToken, nil
 }
 
 func (b *bed) firstRecords(context.Context) (string, []store.Change, error) {

@@ -45,8 +45,19 @@ type record struct {
 	Adopted     bool      `json:"adopted"`
 	PINs        []byte    `json:"pins"`
 	StorageKey  []byte    `json:"storage_key"`
+	// Terms are the storage keys that later rotations made, term 2 first.
+	Terms []termRecord `json:"terms,omitempty"`
 
 	set *Set
+}
+
+// termRecord is a later storage key. Key is sealed by the HSM token with the
+// associated data "claviger storage key 2" ‖ term ‖ installed ‖ binding: numbers
+// in 8 bytes, big endian, times in Unix seconds.
+type termRecord struct {
+	Term      int       `json:"term"`
+	Installed time.Time `json:"installed"`
+	Key       []byte    `json:"key"`
 }
 
 // binding encodes the public fields: texts with their length in 8 bytes, numbers
@@ -70,6 +81,21 @@ func (r *record) pinAAD() []byte {
 
 func (r *record) storageAAD() []byte {
 	return append([]byte("claviger storage key 1"), r.binding()...)
+}
+
+func (r *record) termAAD(t *termRecord) []byte {
+	b := []byte("claviger storage key 2")
+	b = binary.BigEndian.AppendUint64(b, uint64(t.Term))
+	b = binary.BigEndian.AppendUint64(b, uint64(t.Installed.Unix()))
+	return append(b, r.binding()...)
+}
+
+// term returns the number of the newest storage key, and since when it is in use.
+func (r *record) term() (n int, installed time.Time) {
+	if last := len(r.Terms); last > 0 {
+		return last + 1, r.Terms[last-1].Installed
+	}
+	return 1, r.Created
 }
 
 // pins are the PINs of the HSM token; so is empty for a token that was adopted.
@@ -170,6 +196,11 @@ func parseRecord(data []byte) (*record, error) {
 	}
 	if id := r.set.ID().String(); id != r.SetID {
 		return nil, fmt.Errorf("was altered: its commitments are of share set %s, not %s", id, r.SetID)
+	}
+	for i, t := range r.Terms {
+		if t.Term != i+2 {
+			return nil, fmt.Errorf("was altered: the storage key of term %d stands in the place of term %d", t.Term, i+2)
+		}
 	}
 	return &r, nil
 }

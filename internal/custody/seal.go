@@ -31,10 +31,12 @@ func (c *Custody) shut() {
 	tok := c.tok
 	c.tok = nil
 	c.given.wipe()
+	c.root.wipe()
 	c.mu.Unlock()
 	if tok == nil {
 		return
 	}
+	c.saveUse(context.Background())
 	c.stop(tok)
 	c.log.Info("Sealed")
 }

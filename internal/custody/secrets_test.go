@@ -119,7 +119,7 @@ func TestCollectionWipes(t *testing.T) {
 // Everything at once; run it with the race detector.
 func TestConcurrently(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	b := newBed(t, func(o *Options) { o.OpenGenerateRoot = true })
 	r := b.init(5, 3)
 	table := b.c.Operations()
 	var wg sync.WaitGroup

@@ -69,17 +69,11 @@ func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
 		return false, err
 	}
 	defer share.Wipe()
-	if err := rec.set.Check(&share); err != nil {
-		return false, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.given.has(share.X) {
-		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", share.X, len(c.given.shares), rec.Threshold)
-		e.Err = ErrRepeated
-		return false, e
+	if err := c.given.take(&share, rec.set); err != nil {
+		return false, err
 	}
-	c.given.add(share)
 	c.log.Info("A share was accepted", "share", share.X, "progress", len(c.given.shares), "threshold", rec.Threshold, "nonce", c.given.nonce)
 	return len(c.given.shares) >= rec.Threshold, nil
 }
@@ -105,14 +99,14 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
 	}
-	key, err := tok.OpenSecret(ctx, rec.StorageKey, rec.storageAAD())
+	keys, err := rec.openStorageKeys(ctx, tok)
+	defer keys.Wipe()
 	if err != nil {
 		c.closeToken(tok)
 		err, keep := storageKeyFault(err)
 		return c.unopened(err, keep)
 	}
-	defer clear(key)
-	if err := c.start(ctx, tok, key); err != nil {
+	if err := c.start(ctx, tok, keys); err != nil {
 		return c.unopened(err, true)
 	}
 	c.unsealed(tok)
@@ -124,12 +118,17 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 func (c *Custody) combine(rec *record) (*pins, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key, err := rec.set.Combine(c.given.shares)
+	return rec.openWith(c.given.shares)
+}
+
+// openWith opens the PINs with shares that were checked.
+func (r *record) openWith(shares []Share) (*pins, error) {
+	key, err := r.set.Combine(shares)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(key)
-	pins, err := rec.openPINs(key)
+	pins, err := r.openPINs(key)
 	if err != nil {
 		return nil, fault.Wrap(fault.Conflict, err, "the shares are genuine, but the sealed PINs do not open: "+
 			"the seal record in the database was altered; restore the database from a backup")

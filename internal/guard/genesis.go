@@ -59,9 +59,27 @@ func (g *Guard) CreateRootToken(ctx context.Context, id string) error {
 	if l == nil {
 		return fault.New(fault.Sealed, msgSealed)
 	}
-	err = l.tokens.create(ctx, id, g.rootRecord(), nil)
+	return l.createRoot(ctx, id, g.rootRecord())
+}
+
+// TokenLength is how many characters the text of a token has that nobody chose.
+const TokenLength = len(textPrefix) + textLetters
+
+// NewRootToken writes a root token of a random text, which is kept nowhere else.
+// That its caller may have one is for who calls this to know.
+func (g *Guard) NewRootToken(ctx context.Context) (text string, err error) {
+	l, err := g.open()
+	if err != nil {
+		return "", err
+	}
+	text = newText(textPrefix)
+	return text, l.createRoot(ctx, text, g.rootRecord())
+}
+
+func (l *loaded) createRoot(ctx context.Context, text string, r *tokenRecord) error {
+	err := l.tokens.create(ctx, text, r, nil)
 	if errors.Is(err, store.ErrConflict) {
 		return fault.New(fault.Conflict, "there is a client token of this text already")
 	}
-	return err
+	return storeFault(err, "making a root token")
 }

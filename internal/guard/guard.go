@@ -27,9 +27,9 @@ type Options struct {
 	// none; the kind of its error unless ok; how long it took.
 	Observe func(operation string, kind fault.Kind, ok bool, d time.Duration)
 	// Unmount deletes everything that an engine of a kind keeps for a mount, by
-	// the mount's path with its slash. No call of the mount is under way, and
+	// the mount's name (op.Call.Mount). No call of the mount is under way, and
 	// none comes. If it fails it is called again with the next try to unmount.
-	Unmount func(ctx context.Context, kind, path string) error
+	Unmount func(ctx context.Context, kind, mount string) error
 	Now     func() time.Time
 }
 
@@ -186,7 +186,8 @@ func (g *Guard) Operations() []*op.Operation {
 	var all []*op.Operation
 	for _, ops := range [][]*op.Operation{
 		g.tokenOperations(), g.roleOperations(), g.policyOperations(), g.mountOperations(), g.capabilityOperations(),
-		g.mountTuneOperations(), g.wrapOperations(), g.leaseOperations(), {g.stepDownOperation()},
+		g.mountTuneOperations(), g.authMountOperations(), g.remountOperations(), g.catalogOperations(), g.wrapOperations(),
+		g.leaseOperations(), {g.stepDownOperation()},
 	} {
 		all = append(all, ops...)
 	}

@@ -122,7 +122,7 @@ func (c *call) route(ctx context.Context) error {
 	}
 	mount, below := table.locate(c.path)
 	if mount != nil && c.enter(mount) {
-		c.op.Mount = mount.Path
+		c.op.Mount, c.op.At = mount.name(), mount.Path
 		c.guard.table.find(mount.Kind, below, c.req.Verb, &c.match)
 	}
 	o := c.match.op
@@ -267,7 +267,7 @@ func (c *call) invoke(ctx context.Context, o *op.Operation, request any) (data a
 			data, err = nil, c.panicked(r)
 		}
 	}()
-	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || c.wrapping != "" {
+	if o.Mount == kindToken || o.Mount == kindSys && c.entry != nil || o.Public || c.wrapping != "" {
 		ctx = context.WithValue(ctx, callerKey{}, c)
 	}
 	if c.task != nil {

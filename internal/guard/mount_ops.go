@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -13,17 +14,18 @@ import (
 
 func (g *Guard) mountOperations() []*op.Operation {
 	list := op.Meta{Name: "sys.mount.list", Mount: kindSys, Path: "mounts", Verb: op.Read, TopLevel: true, Help: "List the mounts."}
+	holders := op.Meta{Name: "sys.mount.holders", Mount: kindSys, Path: "internal/ui/mounts", Verb: op.Read, Public: true,
+		Help: "List the mounts that the caller may use something of; without a client token those with listing_visibility=unauth."}
 	read := op.Meta{Name: "sys.mount.read", Mount: kindSys, Path: "mounts/{path...}", Verb: op.Read, TopLevel: true, Help: "Describe a mount."}
 	create := op.Meta{Name: "sys.mount.create", Mount: kindSys, Path: "mounts/{path...}", Verb: op.Write, Help: "Mount an engine."}
-	auth := op.Meta{Name: "sys.auth.list", Mount: kindSys, Path: "auth", Verb: op.Read, TopLevel: true, Help: "List the ways to log in."}
 	holder := op.Meta{Name: "sys.mount.holder", Mount: kindSys, Path: "internal/ui/mounts/{path...}", Verb: op.Read,
 		Help: "Describe the mount that holds a path."}
 	return []*op.Operation{
 		op.Define(list, g.listMounts),
 		op.Define(read, g.readMount),
 		op.Define(create, g.createMount),
-		op.Define(auth, g.listAuth),
 		op.Define(holder, g.holdingMount),
+		op.Define(holders, g.visibleMounts),
 	}
 }
 
@@ -37,20 +39,6 @@ func (g *Guard) listMounts(context.Context, *op.Call, *api.Empty) (*api.Mounts, 
 	for path, m := range *l.mounts.table.Load() {
 		if !strings.HasPrefix(path, "auth/") {
 			mounts[path] = m.wire()
-		}
-	}
-	return &mounts, nil
-}
-
-func (g *Guard) listAuth(context.Context, *op.Call, *api.Empty) (*api.Mounts, error) {
-	l, err := g.open()
-	if err != nil {
-		return nil, err
-	}
-	mounts := api.Mounts{}
-	for path, m := range *l.mounts.table.Load() {
-		if below, ok := strings.CutPrefix(path, "auth/"); ok {
-			mounts[below] = m.wire()
 		}
 	}
 	return &mounts, nil
@@ -75,15 +63,24 @@ func (g *Guard) createMount(ctx context.Context, c *op.Call, req *api.CreateMoun
 	if err != nil {
 		return nil, err
 	}
-	kinds := g.engines()
-	if !slices.Contains(kinds, req.Type) {
-		return nil, fault.New(fault.Invalid, "type %.80q is not a known engine: use %s", req.Type, strings.Join(kinds, " or "))
+	kind := cmp.Or(req.Type, req.PluginName)
+	if kinds := g.engines(); !slices.Contains(kinds, kind) {
+		return nil, unknownKind(kind).WithHint("the types of engines are: %s", strings.Join(kinds, ", "))
+	}
+	m := newMount(path, kind, req.Description, c.Time)
+	if err := m.begin(c, &req.NewMountFlags); err != nil {
+		return nil, err
 	}
 	l, err := g.open()
 	if err != nil {
 		return nil, err
 	}
-	return nil, l.mounts.create(ctx, newMount(path, req.Type, req.Description, c.Time))
+	return nil, l.mounts.create(ctx, m)
+}
+
+// unknownKind is the error that Vault's clients know.
+func unknownKind(kind string) *fault.Error {
+	return fault.New(fault.Invalid, "plugin not found in the catalog: %.80s", kind)
 }
 
 // engines are the kinds that can be mounted: those with operations that are not

@@ -21,7 +21,7 @@ func (g *Guard) mountTuneOperations() []*op.Operation {
 	return []*op.Operation{
 		op.Define(meta("delete", "", op.Delete, "Unmount an engine; all its keys are deleted for ever, those too whose rules forbid deletion."), g.deleteMount),
 		op.Define(read, g.readTuning),
-		op.Define(meta("tune", "/tune", op.Write, "Change the description and the lease times of a mount."), g.tuneMount),
+		op.Define(meta("tune", "/tune", op.Write, "Change the description, the lease times and other settings of a mount."), g.tuneMount),
 	}
 }
 
@@ -67,7 +67,7 @@ func isBuiltin(path string) bool {
 // remove unmounts an engine. The mount answers no more from its first durable
 // step on; its path is free after the last. A mount that does not exist is
 // removed already.
-func (ms *mounts) remove(ctx context.Context, path string, empty func(ctx context.Context, kind, path string) error) error {
+func (ms *mounts) remove(ctx context.Context, path string, empty func(ctx context.Context, kind, mount string) error) error {
 	ms.removing.Lock()
 	defer ms.removing.Unlock()
 	m := (*ms.table.Load())[path]
@@ -82,7 +82,7 @@ func (ms *mounts) remove(ctx context.Context, path string, empty func(ctx contex
 			return storeFault(err, "unmounting %s", path)
 		}
 	}
-	if err := empty(ctx, m.Kind, path); err != nil {
+	if err := empty(ctx, m.Kind, m.name()); err != nil {
 		return unfinished(err, path)
 	}
 	ms.write.Lock()
@@ -124,42 +124,79 @@ func (ms *mounts) replace(ctx context.Context, path string, change func(*mountRe
 }
 
 func (g *Guard) readTuning(_ context.Context, _ *op.Call, req *api.MountPath) (*api.MountTuning, error) {
+	return g.tuningOf(strings.TrimSuffix(req.Path, "/") + "/")
+}
+
+func (g *Guard) tuningOf(path string) (*api.MountTuning, error) {
 	l, err := g.open()
 	if err != nil {
 		return nil, err
 	}
-	path := strings.TrimSuffix(req.Path, "/") + "/"
 	m := (*l.mounts.table.Load())[path]
-	if m == nil || strings.HasPrefix(path, "auth/") {
+	if m == nil {
 		return nil, fault.New(fault.Invalid, "cannot fetch sysview for path %q", path).
-			WithHint("there is no engine at this path; sys/mounts lists those that there are")
+			WithHint("there is no mount at this path; sys/mounts and sys/auth list those that there are")
 	}
-	c := m.config()
-	return &api.MountTuning{Description: m.Description, DefaultLeaseTTL: c.DefaultLeaseTTL, MaxLeaseTTL: c.MaxLeaseTTL}, nil
+	return &api.MountTuning{Description: m.Description, Options: m.Options, MountConfig: m.config()}, nil
 }
 
-func (g *Guard) tuneMount(ctx context.Context, _ *op.Call, req *api.TuneMount) (*api.Empty, error) {
-	path := strings.TrimSuffix(req.Path, "/") + "/"
-	if isBuiltin(path) {
-		return nil, fault.New(fault.Invalid, "cannot tune %q", path)
+func (g *Guard) tuneMount(ctx context.Context, c *op.Call, req *api.TuneMount) (*api.Empty, error) {
+	return nil, g.tune(ctx, c, strings.TrimSuffix(req.Path, "/")+"/", req)
+}
+
+// tune changes what the request says of the mount at path.
+func (g *Guard) tune(ctx context.Context, c *op.Call, path string, req *api.TuneMount) error {
+	if path == "sys/" {
+		return fault.New(fault.Invalid, "cannot tune %q", path)
 	}
 	byDefault, err := leaseTTL("default_lease_ttl", req.DefaultLeaseTTL)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	longest, err := leaseTTL("max_lease_ttl", req.MaxLeaseTTL)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := checkSettings(&req.MountSettings); err != nil {
+		return err
 	}
 	l, err := g.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, l.mounts.tune(ctx, path, req.Description, byDefault, longest)
+	err = l.mounts.tune(ctx, path, func(m *mountRecord) error {
+		if req.Description != nil {
+			m.Description = *req.Description
+		}
+		if req.Options != nil {
+			m.Options = req.Options
+		}
+		m.set(&req.MountSettings)
+		return m.setTTL(byDefault, longest)
+	})
+	if err == nil {
+		warnWithoutEffect(c, settingsWithoutEffect(&req.MountSettings, len(req.Options) > 0))
+	}
+	return err
 }
 
-// tune changes what is not nil.
-func (ms *mounts) tune(ctx context.Context, path string, description *string, byDefault, longest *int64) error {
+// setTTL sets the lease times that are not nil.
+func (m *mountRecord) setTTL(byDefault, longest *int64) error {
+	if byDefault != nil {
+		m.DefaultTTL = *byDefault
+	}
+	if longest != nil {
+		m.MaxTTL = *longest
+	}
+	if m.MaxTTL != 0 && m.MaxTTL < m.DefaultTTL {
+		return fault.New(fault.Invalid, "backend max lease TTL of %d would be less than backend default lease TTL of %d",
+			m.MaxTTL, m.DefaultTTL)
+	}
+	return nil
+}
+
+// tune makes a change that may be refused.
+func (ms *mounts) tune(ctx context.Context, path string, change func(*mountRecord) error) error {
 	ms.removing.Lock()
 	defer ms.removing.Unlock()
 	m := (*ms.table.Load())[path]
@@ -167,22 +204,10 @@ func (ms *mounts) tune(ctx context.Context, path string, description *string, by
 		return fault.New(fault.Invalid, "tune of path %q failed: no mount entry found", path)
 	}
 	tuned := *m
-	if description != nil {
-		tuned.Description = *description
+	if err := change(&tuned); err != nil {
+		return err
 	}
-	if byDefault != nil {
-		tuned.DefaultTTL = *byDefault
-	}
-	if longest != nil {
-		tuned.MaxTTL = *longest
-	}
-	if tuned.MaxTTL != 0 && tuned.MaxTTL < tuned.DefaultTTL {
-		return fault.New(fault.Invalid, "backend max lease TTL of %d would be less than backend default lease TTL of %d",
-			tuned.MaxTTL, tuned.DefaultTTL)
-	}
-	err := ms.replace(ctx, path, func(m *mountRecord) {
-		m.Description, m.DefaultTTL, m.MaxTTL = tuned.Description, tuned.DefaultTTL, tuned.MaxTTL
-	})
+	err := ms.replace(ctx, path, func(m *mountRecord) { *m = tuned })
 	return storeFault(err, "tuning %s", path)
 }
 

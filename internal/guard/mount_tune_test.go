@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -104,7 +105,10 @@ func TestTune(t *testing.T) {
 			r.DefaultLeaseTTL, r.MaxLeaseTTL, r.Description = byDefault, longest, description
 		})
 	}
-	if got := read(); got != (api.MountTuning{DefaultLeaseTTL: 2764800, MaxLeaseTTL: 2764800}) {
+	tuned := func(description string, byDefault, longest api.Seconds) api.MountTuning {
+		return api.MountTuning{Description: description, MountConfig: api.MountConfig{DefaultLeaseTTL: byDefault, MaxLeaseTTL: longest}}
+	}
+	if got := read(); !reflect.DeepEqual(got, tuned("", 2764800, 2764800)) {
 		t.Errorf("%+v", got)
 	}
 	words := "of payments"
@@ -112,20 +116,20 @@ func TestTune(t *testing.T) {
 		tune func(any)
 		want api.MountTuning
 	}{
-		{tune("3600s", "2d", nil), api.MountTuning{DefaultLeaseTTL: 3600, MaxLeaseTTL: 172800}},
-		{tune("", "", &words), api.MountTuning{Description: words, DefaultLeaseTTL: 3600, MaxLeaseTTL: 172800}},
-		{tune("7200", "system", nil), api.MountTuning{Description: words, DefaultLeaseTTL: 7200, MaxLeaseTTL: 2764800}},
-		{tune("system", "60", new(string)), api.MountTuning{DefaultLeaseTTL: 60, MaxLeaseTTL: 60}},
-		{tune("2764801", "system", nil), api.MountTuning{DefaultLeaseTTL: 2764801, MaxLeaseTTL: 2764801}},
+		{tune("3600s", "2d", nil), tuned("", 3600, 172800)},
+		{tune("", "", &words), tuned(words, 3600, 172800)},
+		{tune("7200", "system", nil), tuned(words, 7200, 2764800)},
+		{tune("system", "60", new(string)), tuned("", 60, 60)},
+		{tune("2764801", "system", nil), tuned("", 2764801, 2764801)},
 	} {
 		if a, err := s.call(s.root, op.Write, "sys/mounts/a/b/tune", c.tune); err != nil || a.Data != nil {
 			t.Errorf("%+v, %v", a, err)
 		}
-		if got := read(); got != c.want {
+		if got := read(); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("got %+v, want %+v", got, c.want)
 		}
 		s.Reset()
-		if got := read(); got != c.want {
+		if got := read(); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("stored %+v, want %+v", got, c.want)
 		}
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -31,6 +32,17 @@ type mountRecord struct {
 	Accessor    string `json:"accessor"`
 	UUID        string `json:"uuid"`
 	Created     int64  `json:"created"` // Unix seconds
+	// Store is the name that the mount's engine knows it by, "" for Path. It
+	// stays when the mount is moved.
+	Store string     `json:"store,omitempty"`
+	Moved *mountMove `json:"moved,omitempty"` // the last move
+	// Settings, Options and what follows are shown as they were given; see
+	// api.MountSettings for what has an effect.
+	Settings      *api.MountSettings `json:"settings,omitempty"`
+	Options       map[string]string  `json:"options,omitempty"`
+	Local         bool               `json:"local,omitempty"`
+	SealWrap      bool               `json:"seal_wrap,omitempty"`
+	EntropyAccess bool               `json:"external_entropy_access,omitempty"`
 	// DefaultTTL and MaxTTL are tuned, in seconds; 0 leaves them to the server.
 	DefaultTTL int64 `json:"default_ttl,omitempty"`
 	MaxTTL     int64 `json:"max_ttl,omitempty"`
@@ -60,8 +72,20 @@ func (m *mountRecord) wire() api.Mount {
 		kind = "token"
 	}
 	return api.Mount{Type: kind, Description: m.Description, Accessor: m.Accessor, UUID: m.UUID,
-		Config: m.config(), Options: map[string]string{}}
+		Local: m.Local, SealWrap: m.SealWrap, ExternalEntropyAccess: m.EntropyAccess,
+		Config: m.config(), Options: m.options(), DeprecationStatus: supported}
 }
+
+func (m *mountRecord) options() map[string]string {
+	if m.Options == nil {
+		return map[string]string{}
+	}
+	return m.Options
+}
+
+// name is what the mount's engine knows it by, with its trailing slash: a part of
+// the keys of the engine's records.
+func (m *mountRecord) name() string { return cmp.Or(m.Store, m.Path) }
 
 // config is the tuning that counts.
 func (m *mountRecord) config() api.MountConfig {
@@ -71,6 +95,12 @@ func (m *mountRecord) config() api.MountConfig {
 	}
 	if m.DefaultTTL == 0 {
 		c.DefaultLeaseTTL = min(defaultTTL, c.MaxLeaseTTL)
+	}
+	if m.Kind == kindToken {
+		c.TokenType = tokenTypeOfMount
+	}
+	if m.Settings != nil {
+		showSettings(m.Settings, &c)
 	}
 	return c
 }
@@ -104,6 +134,9 @@ func loadMounts(ctx context.Context, s *store.Sealed) (*mounts, error) {
 		if err := item.Decode(m); err != nil {
 			return nil, fmt.Errorf("reading the mount %q: %w", item.Key, err)
 		}
+		if isBuiltin(m.Path) {
+			m.calls = nil // it can't be unmounted
+		}
 		table[m.Path] = m
 	}
 	ms := &mounts{store: s}
@@ -121,6 +154,7 @@ func (ms *mounts) create(ctx context.Context, m *mountRecord) error {
 			return fault.New(fault.Invalid, "path is already in use at %s", path)
 		}
 	}
+	m.Store = table.freeName(m.Path)
 	change, err := ms.store.Put(tableMounts, m.Path, 0, m)
 	if err != nil {
 		return storeFault(err, "mounting at %s", m.Path)
@@ -132,6 +166,18 @@ func (ms *mounts) create(ctx context.Context, m *mountRecord) error {
 	next[m.Path] = m
 	ms.table.Store(&next)
 	return nil
+}
+
+// freeName returns "" if a new mount can be named by its path, else a name that
+// no mount can have: a mount that was moved away still has the name that is its
+// old path.
+func (t mountTable) freeName(path string) string {
+	for _, m := range t {
+		if name := m.name(); strings.HasPrefix(name, path) || strings.HasPrefix(path, name) {
+			return "~" + uuid.NewString() + "/" // ~ is not in paths of mounts
+		}
+	}
+	return ""
 }
 
 // mountPath checks the path of a new mount and returns it with its slash.

@@ -244,10 +244,10 @@ func (m *tokenMaker) times(r *tokenRecord) error {
 	if r.Period != 0 {
 		ttl = api.Seconds(r.Period)
 	}
+	byDefault, limit := m.loaded.tokenTTL()
 	if ttl == 0 {
-		ttl = defaultTTL
+		ttl = byDefault
 	}
-	limit := maxTTL
 	if r.Period != 0 {
 		limit = maxDuration
 	}

@@ -95,7 +95,8 @@ func (c *call) extend(r *tokenRecord, now time.Time, increment int64) error {
 	if ttl == 0 {
 		ttl = r.TTL
 	}
-	limit := r.Created + int64(maxTTL) - now.Unix()
+	_, longest := c.loaded.tokenTTL()
+	limit := r.Created + int64(longest) - now.Unix()
 	if r.Period != 0 {
 		ttl, limit = r.Period, r.Period
 	}

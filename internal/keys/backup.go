@@ -76,7 +76,7 @@ func (s *Service) backupKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		defer b.wipe()
 	}
 	if errors.Is(err, errNoKey) {
-		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
+		return nil, fault.New(fault.NotFound, "") // Vault says no more of what it does not have
 	}
 	if err != nil {
 		return nil, err

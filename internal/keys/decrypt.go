@@ -47,7 +47,8 @@ func (s *Service) decryptBatch(ctx context.Context, k *key, r *api.Decrypt) (*ap
 	sc := borrow(len(r.BatchInput))
 	defer sc.giveBack()
 	for i := range r.BatchInput {
-		sc.work[i].aad, sc.work[i].context = r.BatchInput[i].AssociatedData, r.BatchInput[i].Context
+		item := &r.BatchInput[i]
+		sc.work[i].aad, sc.work[i].context, sc.work[i].err = item.AssociatedData, item.Context, unreadable(&item.BatchItem)
 	}
 	if err := s.open(ctx, k, sc, func(i int) string { return r.BatchInput[i].Ciphertext }); err != nil {
 		return nil, err

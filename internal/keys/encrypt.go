@@ -67,7 +67,7 @@ func plaintexts(r *api.Encrypt) (*scratch, error) {
 	for i := range r.BatchInput {
 		item := &r.BatchInput[i]
 		sc.work[i] = work{version: item.KeyVersion, in: item.Plaintext, aad: item.AssociatedData, context: item.Context}
-		if item.Plaintext == nil {
+		if sc.work[i].err = unreadable(&item.BatchItem); sc.work[i].err == nil && item.Plaintext == nil {
 			sc.work[i].err = invalid(msgNoPlaintext)
 		}
 	}

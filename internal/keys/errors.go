@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
@@ -85,6 +86,14 @@ func itemText(err error) string {
 		text += ": " + hint
 	}
 	return text
+}
+
+// unreadable is the error of a batch item that the front could not read.
+func unreadable(item *api.BatchItem) error {
+	if item.Problem == "" {
+		return nil
+	}
+	return invalid("%s", item.Problem)
 }
 
 // ofWhole tells whether an error concerns the whole call and not one item of

@@ -39,7 +39,7 @@ func (s *Service) exportKey(ctx context.Context, c *op.Call, r *api.ExportKey) (
 	}
 	k, err := s.key(ctx, keyName{c.Mount, r.Name})
 	if errors.Is(err, errNoKey) {
-		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
+		return nil, fault.New(fault.NotFound, "") // Vault says no more of what it does not have
 	}
 	if err == nil {
 		err = k.usable()

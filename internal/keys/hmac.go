@@ -105,7 +105,9 @@ func (s *Service) verifyMACs(ctx context.Context, k *key, r *api.Verify, items [
 	given := make([][]byte, len(items))
 	for i := range items {
 		w := &sc.work[i]
-		w.version, given[i], w.err = k.parseMAC(items[i].HMAC)
+		if w.err = unreadable(&items[i].BatchItem); w.err == nil {
+			w.version, given[i], w.err = k.parseMAC(items[i].HMAC)
+		}
 		if w.err == nil {
 			w.in, w.err = macInput(items[i].Input)
 		}

@@ -73,11 +73,16 @@ func (e *env) wrappingPublic() *rsa.PublicKey {
 // wrap makes an import blob with the standard library and the KWP above.
 func (e *env) wrap(h func() hash.Hash, secret []byte) []byte {
 	e.t.Helper()
+	return wrapFor(e.t, e.wrappingPublic(), h, secret)
+}
+
+func wrapFor(t testing.TB, public *rsa.PublicKey, h func() hash.Hash, secret []byte) []byte {
+	t.Helper()
 	kek := make([]byte, 32)
 	rand.Read(kek)
-	first, err := rsa.EncryptOAEP(h(), rand.Reader, e.wrappingPublic(), kek, nil)
-	must(e.t, err)
-	return append(first, kwp(e.t, kek, secret)...)
+	first, err := rsa.EncryptOAEP(h(), rand.Reader, public, kek, nil)
+	must(t, err)
+	return append(first, kwp(t, kek, secret)...)
 }
 
 func (e *env) importAs(r api.ImportKey) error {

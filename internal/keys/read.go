@@ -20,7 +20,7 @@ import (
 func (s *Service) readKey(ctx context.Context, c *op.Call, r *api.ReadKey) (*api.Key, error) {
 	k, err := s.key(ctx, keyName{c.Mount, r.Name})
 	if errors.Is(err, errNoKey) {
-		return nil, fault.New(fault.NotFound, "no key named %s", r.Name)
+		return nil, fault.New(fault.NotFound, "") // Vault says no more of what it does not have
 	}
 	if err != nil {
 		return nil, err

@@ -44,7 +44,9 @@ func (s *Service) rewrapItems(ctx context.Context, k *key, sc *scratch, items []
 	for i := range items {
 		sc.work[i].aad, sc.work[i].context = items[i].AssociatedData, items[i].Context
 		// Whether the new version may be used is known before anything is opened.
-		_, sc.work[i].err = k.forNew(items[i].KeyVersion, "encryption")
+		if sc.work[i].err = unreadable(&items[i].BatchItem); sc.work[i].err == nil {
+			_, sc.work[i].err = k.forNew(items[i].KeyVersion, "encryption")
+		}
 	}
 	err := s.open(ctx, k, sc, func(i int) string { return items[i].Ciphertext })
 	plain := make([][]byte, len(sc.work))

@@ -84,7 +84,9 @@ func inputs(k *key, input []byte, batch []api.InputItem, version int, doing stri
 	for i := range batch {
 		w := &sc.work[i]
 		w.version = v
-		w.in, w.err = prepare(batch[i].Input)
+		if w.err = unreadable(&batch[i].BatchItem); w.err == nil {
+			w.in, w.err = prepare(batch[i].Input)
+		}
 	}
 	return sc, nil
 }

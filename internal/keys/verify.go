@@ -90,7 +90,9 @@ func (s *Service) verifySignatures(ctx context.Context, k *key, r *api.Verify, i
 		return err
 	}
 	for i := range items {
-		results[i].Valid, errs[i] = s.verifyOne(ctx, k, &sch, &items[i])
+		if errs[i] = unreadable(&items[i].BatchItem); errs[i] == nil {
+			results[i].Valid, errs[i] = s.verifyOne(ctx, k, &sch, &items[i])
+		}
 		if ofWhole(errs[i]) {
 			return errs[i]
 		}

@@ -99,7 +99,10 @@ type Caller struct {
 
 // Call is one call of an operation.
 type Call struct {
-	Mount  string // path of the mount with its trailing slash: "transit/"
+	// Mount names the mount to its engine, with a trailing slash: "transit/". The
+	// keys of the engine's records begin with it; it stays when the mount is moved.
+	Mount  string
+	At     string // the path of the mount now, with its trailing slash
 	Caller Caller
 	// TokenID is the hash under which the caller's token is stored, "" if none.
 	TokenID string

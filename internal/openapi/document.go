@@ -304,6 +304,8 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 	for _, status := range Statuses(o) {
 		key := strconv.Itoa(status)
 		switch f, failed := failures[status]; {
+		case rawType(o.Response) != "" && is[statused](o.Response) && (status == 0 || status == http.StatusBadRequest):
+			answers[cmp.Or(map[int]string{0: "default"}[status], key)] = b.rawOrFailure(o)
 		case status == 0:
 			answers["default"] = jsonContent("A status that the state of the server or the request asks for.", b.answer(o))
 		case failed && is[statused](o.Response):
@@ -314,8 +316,7 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 		case status == http.StatusNoContent:
 			answers[key] = &Content{Description: "Done."}
 		case rawType(o.Response) != "":
-			mediaType, _, _ := strings.Cut(rawType(o.Response), ";")
-			answers[key] = &Content{Description: "The answer.", Content: map[string]MediaType{mediaType: {rawSchema(mediaType)}}}
+			answers[key] = rawContent(o)
 		case saysNothing(o.Response):
 			answers[key] = jsonContent("Done, with warnings.", &Schema{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)})
 		default:
@@ -323,6 +324,19 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 		}
 	}
 	return answers
+}
+
+func rawContent(o *op.Operation) *Content {
+	mediaType, _, _ := strings.Cut(rawType(o.Response), ";")
+	return &Content{Description: "The answer.", Content: map[string]MediaType{mediaType: {rawSchema(mediaType)}}}
+}
+
+// rawOrFailure is an answer that may be an error in the operation's own terms.
+func (b *builder) rawOrFailure(o *op.Operation) *Content {
+	c := rawContent(o)
+	c.Description = "The answer, with a status that says that not all is well; or an error of the common form."
+	c.Content["application/json"] = MediaType{&Schema{Ref: "#/components/schemas/ErrorResponse"}}
+	return c
 }
 
 // failures makes the components that failed calls share.

@@ -148,10 +148,10 @@ func (b *builder) answer(o *op.Operation) *Schema {
 		where = "auth"
 	case reflect.TypeFor[api.WrapInfo]():
 		where = "wrap_info"
-	case reflect.TypeFor[api.Unwrapped](): // its parts are the envelope's own
-		return &Schema{AllOf: []*Schema{
-			{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)}, b.schema(o.Response, answer),
-		}}
+	}
+	if o.Response == reflect.TypeFor[api.Unwrapped]() || o.Response.Kind() == reflect.Struct && len(fieldsOf(o.Response)) == 0 {
+		// Its parts are the envelope's own, or it has none and data is null.
+		return &Schema{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)}
 	}
 	return &Schema{AllOf: []*Schema{
 		{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)},

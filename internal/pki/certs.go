@@ -33,20 +33,6 @@ func (s *Service) certOperations() []*op.Operation {
 	}
 }
 
-// file is an answer that is not JSON.
-type file struct {
-	contentType string
-	body        []byte
-}
-
-// Raw is the body of the answer.
-func (f *file) Raw() (contentType string, body []byte) { return f.contentType, f.body }
-
-const (
-	typeCert  = "application/pkix-cert"             // RFC 2585
-	typeChain = "application/pem-certificate-chain" // RFC 8555 section 9.1
-)
-
 // certificate finds a certificate that was issued here.
 func (s *Service) certificate(ctx context.Context, mount, text string) (*certRecord, int64, error) {
 	digits, err := serialRecord(text)
@@ -123,20 +109,20 @@ func (st *state) kept(i *issuer, chain bool) *api.PKIKept {
 	return out
 }
 
-func (s *Service) rawCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*file, error) {
+func (s *Service) rawCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*derFile, error) {
 	rec, _, err := s.certificate(ctx, c.Mount, r.Serial)
 	if err != nil {
 		return nil, err
 	}
-	return &file{typeCert, rec.Certificate}, nil
+	return &derFile{rec.Certificate}, nil
 }
 
-func (s *Service) rawCertPEM(ctx context.Context, c *op.Call, r *api.PKISerial) (*file, error) {
+func (s *Service) rawCertPEM(ctx context.Context, c *op.Call, r *api.PKISerial) (*pemFile, error) {
 	rec, _, err := s.certificate(ctx, c.Mount, r.Serial)
 	if err != nil {
 		return nil, err
 	}
-	return &file{typeChain, []byte(pemOf(rec.Certificate))}, nil
+	return &pemFile{[]byte(pemOf(rec.Certificate))}, nil
 }
 
 // byRef finds an issuer of a mount.
@@ -149,36 +135,36 @@ func (s *Service) byRef(ctx context.Context, mount, ref string) (*state, *issuer
 	return st, i, err
 }
 
-func (s *Service) rawCA(ctx context.Context, c *op.Call, _ *api.Empty) (*file, error) {
+func (s *Service) rawCA(ctx context.Context, c *op.Call, _ *api.Empty) (*derFile, error) {
 	return s.issuerDER(ctx, c, &api.PKIIssuerRef{Issuer: defaultRef})
 }
 
-func (s *Service) rawCAPEM(ctx context.Context, c *op.Call, _ *api.Empty) (*file, error) {
+func (s *Service) rawCAPEM(ctx context.Context, c *op.Call, _ *api.Empty) (*pemFile, error) {
 	return s.issuerPEM(ctx, c, &api.PKIIssuerRef{Issuer: defaultRef})
 }
 
-func (s *Service) rawChain(ctx context.Context, c *op.Call, _ *api.Empty) (*file, error) {
+func (s *Service) rawChain(ctx context.Context, c *op.Call, _ *api.Empty) (*pemFile, error) {
 	st, i, err := s.byRef(ctx, c.Mount, defaultRef)
 	if err != nil {
 		return nil, err
 	}
-	return &file{typeChain, []byte(strings.Join(st.chainPEM(i), "\n"))}, nil
+	return &pemFile{[]byte(strings.Join(st.chainPEM(i), "\n"))}, nil
 }
 
-func (s *Service) issuerDER(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*file, error) {
+func (s *Service) issuerDER(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*derFile, error) {
 	_, i, err := s.byRef(ctx, c.Mount, r.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	return &file{typeCert, i.rec.Certificate}, nil
+	return &derFile{i.rec.Certificate}, nil
 }
 
-func (s *Service) issuerPEM(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*file, error) {
+func (s *Service) issuerPEM(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*pemFile, error) {
 	_, i, err := s.byRef(ctx, c.Mount, r.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	return &file{typeChain, []byte(pemOf(i.rec.Certificate))}, nil
+	return &pemFile{[]byte(pemOf(i.rec.Certificate))}, nil
 }
 
 func (s *Service) issuerJSON(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*api.PKIIssuerPublic, error) {

@@ -79,16 +79,16 @@ func (s *Service) crlOperations() []*op.Operation {
 		return m
 	}
 	return []*op.Operation{
-		op.Define(public("crl", "crl", "The CRL of the default issuer in DER."), s.crlOf(false, false)),
-		op.Define(public("crl.pem", "crl/pem", "The CRL of the default issuer in PEM."), s.crlOf(false, true)),
-		op.Define(public("crl.delta", "crl/delta", "The delta CRL of the default issuer in DER."), s.crlOf(true, false)),
-		op.Define(public("crl.delta.pem", "crl/delta/pem", "The delta CRL of the default issuer in PEM."), s.crlOf(true, true)),
+		op.Define(public("crl", "crl", "The CRL of the default issuer in DER."), crlOf(s, false, asDER)),
+		op.Define(public("crl.pem", "crl/pem", "The CRL of the default issuer in PEM."), crlOf(s, false, asPEM)),
+		op.Define(public("crl.delta", "crl/delta", "The delta CRL of the default issuer in DER."), crlOf(s, true, asDER)),
+		op.Define(public("crl.delta.pem", "crl/delta/pem", "The delta CRL of the default issuer in PEM."), crlOf(s, true, asPEM)),
 		op.Define(public("issuers.crl", "issuer/{issuer}/crl", "The CRL of an issuer in PEM, within JSON."), s.crlJSON(false)),
-		op.Define(public("issuers.crl.der", "issuer/{issuer}/crl/der", "The CRL of an issuer in DER."), s.issuerCRL(false, false)),
-		op.Define(public("issuers.crl.pem", "issuer/{issuer}/crl/pem", "The CRL of an issuer in PEM."), s.issuerCRL(false, true)),
+		op.Define(public("issuers.crl.der", "issuer/{issuer}/crl/der", "The CRL of an issuer in DER."), issuerCRL(s, false, asDER)),
+		op.Define(public("issuers.crl.pem", "issuer/{issuer}/crl/pem", "The CRL of an issuer in PEM."), issuerCRL(s, false, asPEM)),
 		op.Define(public("issuers.crl.delta", "issuer/{issuer}/crl/delta", "The delta CRL of an issuer in PEM, within JSON."), s.crlJSON(true)),
-		op.Define(public("issuers.crl.delta.der", "issuer/{issuer}/crl/delta/der", "The delta CRL of an issuer in DER."), s.issuerCRL(true, false)),
-		op.Define(public("issuers.crl.delta.pem", "issuer/{issuer}/crl/delta/pem", "The delta CRL of an issuer in PEM."), s.issuerCRL(true, true)),
+		op.Define(public("issuers.crl.delta.der", "issuer/{issuer}/crl/delta/der", "The delta CRL of an issuer in DER."), issuerCRL(s, true, asDER)),
+		op.Define(public("issuers.crl.delta.pem", "issuer/{issuer}/crl/delta/pem", "The delta CRL of an issuer in PEM."), issuerCRL(s, true, asPEM)),
 		op.Define(meta("crl.rotate", "crl/rotate", op.Read, "Make the CRLs of all issuers now."), s.rotateCRLs),
 		op.Define(meta("crl.rotate.delta", "crl/rotate-delta", op.Read, "Make the delta CRLs of all issuers now."), s.rotateDeltas),
 		op.Define(meta("crl.config.read", "config/crl", op.Read, "Show the rules of CRLs and OCSP answers."), s.readCRLConfig),
@@ -96,28 +96,27 @@ func (s *Service) crlOperations() []*op.Operation {
 	}
 }
 
-const typeCRL = "application/pkix-crl" // RFC 2585
-
 func pemCRL(der []byte) string {
 	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
 }
 
-func (s *Service) crlOf(delta, asPEM bool) func(context.Context, *op.Call, *api.Empty) (*file, error) {
-	return func(ctx context.Context, c *op.Call, _ *api.Empty) (*file, error) {
-		return s.issuerCRL(delta, asPEM)(ctx, c, &api.PKIIssuerRef{Issuer: defaultRef})
+func asDER(der []byte) *crlFile    { return &crlFile{der} }
+func asPEM(der []byte) *crlPEMFile { return &crlPEMFile{[]byte(pemCRL(der))} }
+
+// crlOf answers with the CRL of the default issuer.
+func crlOf[F any](s *Service, delta bool, form func(der []byte) *F) func(context.Context, *op.Call, *api.Empty) (*F, error) {
+	return func(ctx context.Context, c *op.Call, _ *api.Empty) (*F, error) {
+		return issuerCRL(s, delta, form)(ctx, c, &api.PKIIssuerRef{Issuer: defaultRef})
 	}
 }
 
-func (s *Service) issuerCRL(delta, asPEM bool) func(context.Context, *op.Call, *api.PKIIssuerRef) (*file, error) {
-	return func(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*file, error) {
+func issuerCRL[F any](s *Service, delta bool, form func(der []byte) *F) func(context.Context, *op.Call, *api.PKIIssuerRef) (*F, error) {
+	return func(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*F, error) {
 		der, err := s.currentCRL(ctx, c.Mount, r.Issuer, delta)
 		if err != nil {
 			return nil, err
 		}
-		if asPEM {
-			return &file{"application/x-pem-file", []byte(pemCRL(der))}, nil
-		}
-		return &file{typeCRL, der}, nil
+		return form(der), nil
 	}
 }
 

@@ -29,7 +29,7 @@ func (e *env) signed(role string) *x509.Certificate {
 
 func (e *env) crl() *x509.RevocationList {
 	e.t.Helper()
-	f, err := e.crlOf(false, false)(bg, call(), nil)
+	f, err := crlOf(e.Service, false, asDER)(bg, call(), nil)
 	must(e.t, err)
 	l, err := x509.ParseRevocationList(f.body)
 	must(e.t, err)
@@ -207,7 +207,7 @@ func TestDeltaAndAutoRebuild(t *testing.T) {
 		t.Error("the CRL was made at once")
 	}
 	must(t, e.Tick(bg, []string{"pki/"}))
-	f, err := e.crlOf(true, false)(bg, call(), nil)
+	f, err := crlOf(e.Service, true, asDER)(bg, call(), nil)
 	must(t, err)
 	delta, err := x509.ParseRevocationList(f.body)
 	must(t, err)

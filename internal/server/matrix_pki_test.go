@@ -102,7 +102,6 @@ var pkiRows = map[string]matrixRow{
 // for them.
 func (m *matrix) makeAuthority(t *testing.T) *strings.Replacer {
 	t.Helper()
-	m.make(t, "sys/mounts/pki", `{"type":"pki"}`)
 	m.make(t, "pki/config/crl", `{"auto_rebuild":true,"enable_delta":true}`)
 	root := m.make(t, "pki/root/generate/internal", `{"common_name":"Known","key_type":"ec","issuer_name":"known","key_name":"known"}`)
 	m.make(t, "pki/root/generate/internal", `{"common_name":"Old","key_type":"ec","issuer_name":"old"}`)

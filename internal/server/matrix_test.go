@@ -15,13 +15,14 @@ import (
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/op"
 	"github.com/claviger/claviger/internal/openapi"
+	"github.com/claviger/claviger/test/conformance"
 )
 
 // TestMatrix calls every operation of the table without a client token, with one
 // that is denied the path, with one that has every capability but the needed one,
 // with exactly the needed one, with a wrong body, for an unknown object, and on
-// servers that are sealed and not initialised. Every status must be one that the
-// OpenAPI document names. An operation without a row fails.
+// servers that are sealed and not initialised. Every answer must be as the OpenAPI
+// document says. An operation without a row fails.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	m := newMatrix(t)
@@ -45,16 +46,23 @@ func TestMatrix(t *testing.T) {
 
 type matrix struct {
 	open, sealed, fresh *Server
+	document            *conformance.Document
 	words, authority    *strings.Replacer
 }
 
 // newMatrix starts the servers, and makes the objects that the rows name.
 func newMatrix(t *testing.T) *matrix {
+	withRoot := config.Dev(t.TempDir())
+	withRoot.Custody.GenerateRootWithoutToken = true
 	m := &matrix{
-		open:   running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}),
+		open:   running(t, withRoot, Options{Dev: &Dev{RootTokenID: "root"}}),
 		sealed: running(t, config.Dev(t.TempDir()), Options{}),
 		fresh:  running(t, config.Dev(t.TempDir()), Options{}),
 	}
+	if status := do(t, m.open, "PUT", "sys/mounts/pki", "root", api.CreateMount{Type: "pki"}, nil); status != 204 {
+		t.Fatalf("mount: status %d", status)
+	}
+	m.document = documentOf(t, m.open)
 	var init api.InitResult
 	if status := do(t, m.sealed, "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &init); status != 200 {
 		t.Fatalf("init: status %d", status)
@@ -77,6 +85,8 @@ func newMatrix(t *testing.T) *matrix {
 	if saved.Status != 200 {
 		t.Fatalf("backup: status %d %v", saved.Status, saved.Errors)
 	}
+	m.make(t, "sys/mounts/moving", `{"type":"transit"}`)
+	moved := m.make(t, "sys/remount", `{"from":"moving","to":"moved-before"}`)
 	encrypted := m.make(t, "transit/encrypt/aes", `{"plaintext":"aGk="}`)
 	signed := m.make(t, "transit/sign/p256", `{"input":"aGk="}`)
 	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
@@ -86,9 +96,23 @@ func newMatrix(t *testing.T) *matrix {
 	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
 	m.words = strings.NewReplacer("$PUBLIC", public, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
-		"$BACKUP", saved.Data["backup"].(string))
+		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	m.authority = m.makeAuthority(t)
 	return m
+}
+
+// documentOf is the OpenAPI document of a server.
+func documentOf(t *testing.T, s *Server) *conformance.Document {
+	t.Helper()
+	var text string
+	if status := do(t, s, "GET", "sys/internal/specs/openapi", "root", nil, &text); status != 200 {
+		t.Fatalf("the OpenAPI document: status %d", status)
+	}
+	d, err := conformance.ParseDocument([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 type matrixAnswer struct {
@@ -127,6 +151,10 @@ func (m *matrix) call(t *testing.T, s *Server, method, path, token, body string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	place, _, _ := strings.Cut(path, "?")
+	if err := m.document.Check(method, "/"+place, resp, text); err != nil {
+		t.Errorf("%s %s: the answer is not as the OpenAPI document says: %v", method, path, err)
+	}
 	a := matrixAnswer{Status: resp.StatusCode}
 	if bytes.HasPrefix(text, []byte("{")) {
 		if err := json.Unmarshal(text, &a); err != nil {
@@ -158,7 +186,7 @@ var matrixMethods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write
 
 // run is one operation's part of the matrix.
 func (m *matrix) run(t *testing.T, o *op.Operation, row matrixRow) {
-	path := m.authority.Replace(o.Mount + "/" + row.path)
+	path := o.Mount + "/" + m.authority.Replace(m.words.Replace(row.path))
 	subject, accessor := m.token(t, path)
 	words := strings.NewReplacer("$TOKEN", subject, "$ACCESSOR", accessor)
 	c := &matrixCalls{m: m, t: t, o: o, method: matrixMethods[o.Verb], path: path, body: m.authority.Replace(words.Replace(m.words.Replace(row.body)))}

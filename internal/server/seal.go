@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -18,28 +19,31 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.keys.Operations()...)
 	ops = append(ops, s.pki.Operations()...)
 	ops = append(ops, s.documentOperations()...)
+	ops = append(ops, s.auditOperations()...)
+	ops = append(ops, s.configOperations()...)
 	return append(ops, s.metrics.operation())
 }
 
-// unsealed takes the open HSM token and the storage key and starts what was
+// unsealed takes the open HSM token and the storage keys and starts what was
 // waiting for them. After an error everything is as before. During the
 // initialisation only the store and the token are needed, to make the first
 // records, and nothing may be written yet.
-func (s *Server) unsealed(ctx context.Context, t token.Token, storageKey []byte) (err error) {
+func (s *Server) unsealed(ctx context.Context, t token.Token, keys store.Keyring) (err error) {
 	defer func() {
 		if err != nil {
 			s.sealed()
 		}
 	}()
-	if err := s.records.Unseal(storageKey); err != nil {
+	if err := s.records.UnsealAll(keys); err != nil {
 		return err
 	}
 	s.hsm.Set(t)
 	if initialized, _ := s.custody.State(); !initialized {
 		return nil
 	}
-	// The audit log's HMAC key is derived, so that it needs no record of its own.
-	mac, err := hkdf.Key(sha256.New, storageKey, nil, "claviger audit hmac 1", 32)
+	// The audit log's HMAC key is derived, so that it needs no record of its own;
+	// of the first storage key, so that a value has one HMAC through all rotations.
+	mac, err := hkdf.Key(sha256.New, keys[0], nil, "claviger audit hmac 1", 32)
 	if err != nil {
 		return fmt.Errorf("deriving the audit log's key: %w", err)
 	}

@@ -143,15 +143,18 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		return err
 	}
 	s.custody, err = custody.New(custody.Options{
-		Store:       s.db,
-		Device:      device,
-		HSMToken:    s.cfg.Token.OnInit,
-		PIN:         s.adoptionPIN(),
-		Hooks:       custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis},
-		Version:     s.version,
-		StorageType: s.cfg.Store.Driver,
-		ClusterName: s.cfg.ClusterName,
-		Logger:      s.log,
+		Store:            s.db,
+		Records:          s.records,
+		Device:           device,
+		HSMToken:         s.cfg.Token.OnInit,
+		PIN:              s.adoptionPIN(),
+		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
+		RootTokenLength:  guard.TokenLength,
+		OpenGenerateRoot: s.cfg.Custody.GenerateRootWithoutToken,
+		Version:          s.version,
+		StorageType:      s.cfg.Store.Driver,
+		ClusterName:      s.cfg.ClusterName,
+		Logger:           s.log,
 	})
 	if err != nil {
 		return err
@@ -194,6 +197,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.tidyTokens(untilDone) })
 	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() { s.tendStorageKey(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():

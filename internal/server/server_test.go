@@ -198,3 +198,10 @@ func TestVerifyAuditBadInput(t *testing.T) {
 		}
 	}
 }
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}

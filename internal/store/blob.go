@@ -4,7 +4,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 
 // blobInfo is the HKDF info (RFC 5869) of the key that blobs are sealed under.
 const blobInfo = "claviger blob 1"
-
-const blobOverhead = 1 + 12 + 16 // bytes: format, nonce, tag
 
 // SealBlob encrypts data that leaves the store and comes back later, such as
 // the backup of a key. A blob is
@@ -24,38 +21,33 @@ const blobOverhead = 1 + 12 + 16 // bytes: format, nonce, tag
 //
 //	"claviger blob 1" ‖ len(purpose) ‖ purpose
 //
-// (the length as 8 bytes, big endian). Only a store with the same storage key
-// opens it, and only for the same purpose.
+// (the length as 8 bytes, big endian); under the storage key of a later term the
+// format and the associated data differ as those of records do. Only a store that
+// has the storage key of that term opens it, and only for the same purpose.
 func (s *Sealed) SealBlob(purpose string, data []byte) ([]byte, error) {
-	aead := s.blobs.Load()
-	if aead == nil {
+	r := s.ring.Load()
+	if r == nil {
 		return nil, ErrSealed
 	}
-	out := make([]byte, 1+12, blobOverhead+len(data))
-	out[0] = 1
-	rand.Read(out[1:13])
-	return (*aead).Seal(out, out[1:13], data, blobAAD(purpose)), nil
+	return r.seal(blobKeys, data, func(term int) []byte { return blobAAD(term, purpose) }), nil
 }
 
 // OpenBlob is the reverse of SealBlob. ErrCorrupt if the blob was altered, made
 // for another purpose or under another storage key.
 func (s *Sealed) OpenBlob(purpose string, blob []byte) ([]byte, error) {
-	aead := s.blobs.Load()
-	if aead == nil {
+	r := s.ring.Load()
+	if r == nil {
 		return nil, ErrSealed
 	}
-	if len(blob) < blobOverhead || blob[0] != 1 {
-		return nil, fmt.Errorf("blob for %s: %w", purpose, ErrCorrupt)
-	}
-	data, err := (*aead).Open(nil, blob[1:13], blob[13:], blobAAD(purpose))
-	if err != nil {
+	data, ok := r.open(blobKeys, blob, func(term int) []byte { return blobAAD(term, purpose) })
+	if !ok {
 		return nil, fmt.Errorf("blob for %s: %w", purpose, ErrCorrupt)
 	}
 	return data, nil
 }
 
-func blobAAD(purpose string) []byte {
-	b := binary.BigEndian.AppendUint64([]byte(blobInfo), uint64(len(purpose)))
+func blobAAD(term int, purpose string) []byte {
+	b := binary.BigEndian.AppendUint64(termAAD("claviger blob", term), uint64(len(purpose)))
 	return append(b, purpose...)
 }
 

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -19,48 +17,33 @@ const StorageKeySize = 32
 //
 //	format (1 byte, 1) ‖ nonce (12 bytes) ‖ AES-256-GCM(JSON of the value) ‖ tag (16 bytes)
 //
-// with the associated data
+// under the first storage key, with the associated data
 //
 //	"claviger record 1" ‖ len(table) ‖ table ‖ len(key) ‖ key ‖ version
 //
 // (lengths and version as 8 bytes, big endian), so that a record opens only
-// where, and as the version that, it was written. Nonces are random; 2^32
-// records under one storage key are the limit of SP 800-38D, far beyond what a
-// store of keys is written.
+// where, and as the version that, it was written. Under the storage key of a
+// later term (see Keyring) the format is 2 and the term follows it, 4 bytes, big
+// endian; the associated data begins with "claviger record 2" ‖ term.
+//
+// Nonces are random; 2^32 records under one storage key are the limit of SP
+// 800-38D: Seals counts them, and the next term begins the count anew.
 //
 // While the storage key is unknown every method returns ErrSealed.
 type Sealed struct {
 	store Store
-	aead  atomic.Pointer[cipher.AEAD]
-	blobs atomic.Pointer[cipher.AEAD] // see SealBlob
+	ring  atomic.Pointer[ring] // nil while sealed
 }
 
 // NewSealed returns a sealed view of s, without its key.
 func NewSealed(s Store) *Sealed { return &Sealed{store: s} }
 
-// Unseal sets the storage key, StorageKeySize bytes. The caller wipes its copy.
-func (s *Sealed) Unseal(key []byte) error {
-	if len(key) != StorageKeySize {
-		return fmt.Errorf("a storage key has %d bytes, not %d", StorageKeySize, len(key))
-	}
-	aead, err := newGCM(key)
-	if err != nil {
-		return fmt.Errorf("storage key: %w", err)
-	}
-	blobs, err := newBlobAEAD(key)
-	if err != nil {
-		return fmt.Errorf("storage key: %w", err)
-	}
-	s.blobs.Store(&blobs)
-	s.aead.Store(&aead)
-	return nil
-}
+// Unseal sets the storage key of a store that has only one, StorageKeySize bytes.
+// The caller wipes its copy.
+func (s *Sealed) Unseal(key []byte) error { return s.UnsealAll(Keyring{key}) }
 
-// Seal forgets the storage key.
-func (s *Sealed) Seal() {
-	s.aead.Store(nil)
-	s.blobs.Store(nil)
-}
+// Seal forgets the storage keys.
+func (s *Sealed) Seal() { s.ring.Store(nil) }
 
 // Entry is a record of a list; Decode opens it into a value.
 type Entry struct {
@@ -74,7 +57,7 @@ func (e *Entry) Decode(v any) error { return json.Unmarshal(e.data, v) }
 
 // Get reads a record into v and returns its version. ErrNotFound if there is none.
 func (s *Sealed) Get(ctx context.Context, table, key string, v any) (int64, error) {
-	if s.aead.Load() == nil {
+	if s.ring.Load() == nil {
 		return 0, ErrSealed
 	}
 	r, err := s.store.Get(ctx, table, key)
@@ -93,7 +76,7 @@ func (s *Sealed) Get(ctx context.Context, table, key string, v any) (int64, erro
 
 // List opens records as Store.List finds them.
 func (s *Sealed) List(ctx context.Context, table, prefix, after string, limit int) ([]Entry, error) {
-	if s.aead.Load() == nil {
+	if s.ring.Load() == nil {
 		return nil, ErrSealed
 	}
 	records, err := s.store.List(ctx, table, prefix, after, limit)
@@ -114,7 +97,7 @@ func (s *Sealed) List(ctx context.Context, table, prefix, after string, limit in
 // Names returns the keys of records as List finds them, without opening the
 // records: one that was altered does not hide the others.
 func (s *Sealed) Names(ctx context.Context, table, prefix, after string, limit int) ([]string, error) {
-	if s.aead.Load() == nil {
+	if s.ring.Load() == nil {
 		return nil, ErrSealed
 	}
 	records, err := s.store.List(ctx, table, prefix, after, limit)
@@ -131,18 +114,15 @@ func (s *Sealed) Names(ctx context.Context, table, prefix, after string, limit i
 // Put is a change that writes v as JSON, sealed, over a record of version
 // expect (0: a new one). Give it to Apply.
 func (s *Sealed) Put(table, key string, expect int64, v any) (Change, error) {
-	aead := s.aead.Load()
-	if aead == nil {
+	r := s.ring.Load()
+	if r == nil {
 		return Change{}, ErrSealed
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return Change{}, fmt.Errorf("record %s/%s: %w", table, key, err)
 	}
-	out := make([]byte, 1+12, 1+12+len(data)+16)
-	out[0] = 1
-	rand.Read(out[1:13])
-	out = (*aead).Seal(out, out[1:13], data, recordAAD(table, key, expect+1))
+	out := r.seal(recordKeys, data, func(term int) []byte { return recordAAD(term, table, key, expect+1) })
 	clear(data)
 	return Change{Table: table, Key: key, Expect: expect, Data: out}, nil
 }
@@ -154,29 +134,26 @@ func (s *Sealed) Remove(table, key string, expect int64) Change {
 
 // Apply makes all changes or none.
 func (s *Sealed) Apply(ctx context.Context, changes ...Change) error {
-	if s.aead.Load() == nil {
+	if s.ring.Load() == nil {
 		return ErrSealed
 	}
 	return s.store.Apply(ctx, changes...)
 }
 
 func (s *Sealed) open(r Record) ([]byte, error) {
-	aead := s.aead.Load()
-	if aead == nil {
+	keys := s.ring.Load()
+	if keys == nil {
 		return nil, ErrSealed
 	}
-	if len(r.Data) < 1+12+16 || r.Data[0] != 1 {
-		return nil, fmt.Errorf("record %s/%s: %w", r.Table, r.Key, ErrCorrupt)
-	}
-	data, err := (*aead).Open(nil, r.Data[1:13], r.Data[13:], recordAAD(r.Table, r.Key, r.Version))
-	if err != nil {
+	data, ok := keys.open(recordKeys, r.Data, func(term int) []byte { return recordAAD(term, r.Table, r.Key, r.Version) })
+	if !ok {
 		return nil, fmt.Errorf("record %s/%s: %w", r.Table, r.Key, ErrCorrupt)
 	}
 	return data, nil
 }
 
-func recordAAD(table, key string, version int64) []byte {
-	b := []byte("claviger record 1")
+func recordAAD(term int, table, key string, version int64) []byte {
+	b := termAAD("claviger record", term)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(table)))
 	b = append(b, table...)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(key)))

@@ -18,7 +18,11 @@ import (
 // TestHashivault signs the built binary as cosign does, through sigstore's
 // hashivault, and verifies it there and with the public key alone.
 func TestHashivault(t *testing.T) {
-	s := harness.SoftHSM(t, harness.Options{})
+	onTokens(t, hashivaultSigns)
+}
+
+func hashivaultSigns(t *testing.T, s *harness.Server) {
+	t.Helper()
 	t.Setenv("VAULT_ADDR", s.Addr)
 	t.Setenv("VAULT_TOKEN", s.RootToken)
 	binary, err := os.ReadFile(harness.Binary(t))

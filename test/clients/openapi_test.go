@@ -1,6 +1,8 @@
 package clients
 
 import (
+	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"os/exec"
@@ -9,7 +11,9 @@ import (
 
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
+	problems "github.com/pb33f/libopenapi-validator/errors"
 
+	"github.com/claviger/claviger/test/conformance"
 	"github.com/claviger/claviger/test/harness"
 )
 
@@ -42,76 +46,106 @@ func TestOpenAPIDocument(t *testing.T) {
 	}
 }
 
-// TestAnswersFollowTheDocument holds calls and their answers against the
-// document that the server gives.
+// TestAnswersFollowTheDocument plays the exchanges of the conformance suite and holds
+// the answers, and the requests that were done, against the document.
 func TestAnswersFollowTheDocument(t *testing.T) {
 	t.Parallel()
 	s := harness.Dev(t)
-	send := func(method, path, body string) (*http.Request, *http.Response) {
-		req, err := http.NewRequest(method, s.Addr+"/v1/"+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("X-Vault-Token", s.RootToken)
-		if body != "" {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		return req, resp
-	}
-	_, resp := send("GET", "sys/internal/specs/openapi", "")
-	text, err := io.ReadAll(resp.Body)
+	files, err := conformance.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := libopenapi.NewDocument(text)
+	c := newDocumentCheck(t, s)
+	target := &conformance.Target{Addr: s.Addr, Token: s.RootToken, Observe: c.observe}
+	for _, f := range files {
+		if _, err := target.Play(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.answers < 300 || c.requests < 100 {
+		t.Errorf("only %d answers and %d requests were checked", c.answers, c.requests)
+	}
+}
+
+type documentCheck struct {
+	t                 *testing.T
+	addr              string
+	document          *conformance.Document
+	validator         validator.Validator
+	answers, requests int
+}
+
+func newDocumentCheck(t *testing.T, s *harness.Server) *documentCheck {
+	t.Helper()
+	text, err := exec.Command(harness.Binary(t), "openapi").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, errs := validator.NewValidator(document)
+	model, err := libopenapi.NewDocument(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(model)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	for _, c := range []struct {
-		method, path, body string
-		status             int
-	}{
-		{"POST", "transit/keys/aes", `{"type":"aes256-gcm96"}`, 200},
-		{"POST", "transit/keys/p256", `{"type":"ecdsa-p256"}`, 200},
-		{"GET", "transit/keys/p256", "", 200},
-		{"GET", "transit/keys?list=true", "", 200},
-		{"GET", "transit/keys/unknown", "", 404},
-		{"POST", "transit/encrypt/aes", `{"plaintext":"aGk="}`, 200},
-		{"POST", "transit/encrypt/aes", `{"batch_input":[{"plaintext":"aGk=","reference":"r"},{"plaintext":""}]}`, 200},
-		{"POST", "transit/decrypt/aes", `{"ciphertext":"vault:v1:AAAA"}`, 400},
-		{"POST", "transit/sign/p256", `{"input":"aGk="}`, 200},
-		{"POST", "transit/random/16", `{}`, 200},
-		{"GET", "transit/export/public-key/p256", "", 200},
-		{"DELETE", "transit/keys/aes", "", 400},
-		{"GET", "sys/health", "", 200},
-		{"GET", "sys/seal-status", "", 200},
-		{"GET", "sys/hsm", "", 200},
-		{"GET", "sys/mounts", "", 200},
-		{"POST", "sys/policies/acl/p", `{"policy":"path \"x\" {}"}`, 204},
-		{"GET", "sys/policies/acl/p", "", 200},
-		{"GET", "sys/policy", "", 200},
-		{"POST", "sys/capabilities-self", `{"paths":["x"]}`, 200},
-		{"POST", "auth/token/create", `{"ttl":"1h"}`, 200},
-		{"GET", "auth/token/lookup-self", "", 200},
-	} {
-		req, resp := send(c.method, c.path, c.body)
-		if resp.StatusCode != c.status {
-			t.Errorf("%s %s: status %d, want %d", c.method, c.path, resp.StatusCode, c.status)
-		}
-		req.Body = io.NopCloser(strings.NewReader(c.body))
-		if valid, problems := v.ValidateHttpRequestResponse(req, resp); !valid {
-			for _, p := range problems {
-				t.Errorf("%s %s: %v", c.method, c.path, p)
-			}
-		}
+	document, err := conformance.ParseDocument(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &documentCheck{t: t, addr: s.Addr, document: document, validator: v}
+}
+
+// methods are those of the document for others that mean the same.
+var methods = map[string]string{"LIST": "GET", "PUT": "POST"}
+
+func (c *documentCheck) observe(e *conformance.Exchange, req *http.Request, sent []byte, resp *http.Response, body []byte) {
+	path, ok := conformance.Place(req)
+	name, described := c.document.Find(req.Method, path)
+	if !ok || !described || conformance.Wrapped(req, resp) || req.Method == http.MethodHead {
+		return
+	}
+	if _, pattern, _ := strings.Cut(name, " "); strings.Contains(pattern, "{path}") {
+		path = strings.ReplaceAll(pattern, "{path}", "x") // OpenAPI has no parameters of several segments
+	}
+	query := req.URL.RawQuery
+	if req.Method == "LIST" {
+		query = "list=true"
+	}
+	method := cmp.Or(methods[req.Method], req.Method)
+	documented, err := http.NewRequest(method, c.addr+"/v1"+strings.TrimRight(path, "/")+"?"+query, bytes.NewReader(sent))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	documented.Header.Set("X-Vault-Token", "any")
+	if len(sent) > 0 {
+		documented.Header.Set("Content-Type", "application/json")
+	}
+	if resp.StatusCode < 300 && !e.Loose {
+		c.requests++
+		c.report(e, c.validator.ValidateHttpRequest, documented)
+	}
+	if refusedBefore[resp.StatusCode] {
+		return
+	}
+	c.answers++
+	c.report(e, func(req *http.Request) (bool, []*problems.ValidationError) {
+		return c.validator.ValidateHttpResponse(req, &http.Response{
+			StatusCode: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)), Request: req,
+		})
+	}, documented)
+}
+
+// refusedBefore are the statuses of requests that belong to no operation, because of
+// their verb or their headers.
+var refusedBefore = map[int]bool{404: true, 405: true, 415: true}
+
+func (c *documentCheck) report(e *conformance.Exchange, validate func(*http.Request) (bool, []*problems.ValidationError), req *http.Request) {
+	valid, list := validate(req)
+	if valid {
+		return
+	}
+	for _, p := range list {
+		c.t.Errorf("%q: %s %s: %v", e.Name, req.Method, req.URL.Path, p)
 	}
 }

@@ -13,8 +13,11 @@ import (
 // TestOpenBaoWraps hands a client token over by a wrapping token, with
 // OpenBao's Go client.
 func TestOpenBaoWraps(t *testing.T) {
-	t.Parallel()
-	s := harness.Dev(t)
+	onTokensParallel(t, openbaoWraps)
+}
+
+func openbaoWraps(t *testing.T, s *harness.Server) {
+	t.Helper()
 	c := openbaoClient(t, s)
 	c.SetToken(s.RootToken)
 	wrapping, err := c.Clone()
@@ -70,8 +73,11 @@ func openbaoWrapsData(t *testing.T, c, user *api.Client) {
 
 // TestOpenBaoMounts tunes and unmounts an engine with OpenBao's Go client.
 func TestOpenBaoMounts(t *testing.T) {
-	t.Parallel()
-	s := harness.Dev(t)
+	onTokensParallel(t, openbaoMounts)
+}
+
+func openbaoMounts(t *testing.T, s *harness.Server) {
+	t.Helper()
 	c := openbaoClient(t, s)
 	c.SetToken(s.RootToken)
 	if err := c.Sys().Mount("a/b", &api.MountInput{Type: "transit"}); err != nil {
@@ -107,8 +113,11 @@ func TestOpenBaoMounts(t *testing.T) {
 
 // TestOpenBaoStatus asks for the state of the server with OpenBao's Go client.
 func TestOpenBaoStatus(t *testing.T) {
-	t.Parallel()
-	s := harness.Dev(t)
+	onTokensParallel(t, openbaoStatus)
+}
+
+func openbaoStatus(t *testing.T, s *harness.Server) {
+	t.Helper()
 	c := openbaoClient(t, s)
 	c.SetToken(s.RootToken)
 	key, err := c.Sys().KeyStatus()

@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"crypto/aes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/pem"
 	"hash"
 	"testing"
@@ -59,19 +57,15 @@ func TestCareOfWrappedKeys(t *testing.T) {
 func TestImportThroughToken(t *testing.T) {
 	t.Parallel()
 	s := harness.SoftHSM(t, harness.Options{})
-	block, _ := pem.Decode([]byte(s.OK(t, "GET", "transit/wrapping_key", nil)["public_key"].(string)))
-	public, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	public := s.WrappingKey(t)
 	for name, h := range map[string]hash.Hash{"SHA1": sha1.New(), "SHA256": sha256.New()} {
 		kek := make([]byte, 32)
 		rand.Read(kek)
-		wrapped, err := rsa.EncryptOAEP(h, rand.Reader, public.(*rsa.PublicKey), kek, nil)
+		wrapped, err := rsa.EncryptOAEP(h, rand.Reader, public, kek, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wrapped = append(wrapped, keyWrap(t, kek, make([]byte, 32))...)
+		wrapped = append(wrapped, harness.KeyWrap(t, kek, make([]byte, 32))...)
 		body := map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(wrapped), "hash_function": name, "protection": "software"}
 		s.OK(t, "POST", "transit/keys/"+name+"/import", body)
 		// AES-GCM test case 14 of McGrew and Viega: key, nonce and plaintext are zeros
@@ -84,26 +78,4 @@ func TestImportThroughToken(t *testing.T) {
 			t.Errorf("without protection: status %d: %v", status, answer)
 		}
 	}
-}
-
-// keyWrap is RFC 5649 section 4.1 for secrets of whole blocks of 8 bytes, at
-// least two.
-func keyWrap(t *testing.T, kek, secret []byte) []byte {
-	t.Helper()
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := binary.BigEndian.AppendUint64(nil, 0xa65959a6<<32|uint64(len(secret)))
-	out = append(out, secret...)
-	b := make([]byte, 16)
-	for step := range uint64(6 * len(secret) / 8) {
-		at := 8 + 8*(step%uint64(len(secret)/8))
-		copy(b, out[:8])
-		copy(b[8:], out[at:at+8])
-		block.Encrypt(b, b)
-		binary.BigEndian.PutUint64(out, binary.BigEndian.Uint64(b)^(step+1))
-		copy(out[at:], b[8:])
-	}
-	return out
 }

@@ -129,8 +129,13 @@ func invalid(err error) error { return fault.New(fault.Invalid, "%s", err.Error(
 
 // structPlan says how a struct is filled.
 type structPlan struct {
-	fields []field
+	fields  []field
+	rejects bool // pointers to it are rejecters
 }
+
+// rejecter is an item of a batch: a wrong value of it is noted in it, and the rest
+// of the request is read nevertheless.
+type rejecter interface{ Reject(problem string) }
 
 type field struct {
 	member
@@ -154,7 +159,7 @@ func planStruct(t reflect.Type, begun map[reflect.Type]*structPlan) *structPlan 
 	if p, ok := begun[t]; ok {
 		return p
 	}
-	p := &structPlan{}
+	p := &structPlan{rejects: reflect.PointerTo(t).Implements(reflect.TypeFor[rejecter]())}
 	begun[t] = p
 	for _, m := range members(t) {
 		p.fields = append(p.fields, field{m, codecOf(m.typ, begun)})
@@ -202,7 +207,7 @@ func (p *structPlan) decode(d *decoder, v reflect.Value) error {
 			if d.noting == p {
 				d.sent = append(d.sent, p.fields[i].name)
 			}
-			err = d.value(p.fields[i].codec, p.fields[i].of(v))
+			err = p.decodeField(d, i, v)
 		}
 		if err != nil {
 			if known {
@@ -215,6 +220,25 @@ func (p *structPlan) decode(d *decoder, v reflect.Value) error {
 		}
 	}
 	return err
+}
+
+// decodeField reads the value of field i. A rejecter takes note of a wrong one, if it
+// is JSON, and it is passed over.
+func (p *structPlan) decodeField(d *decoder, i int, v reflect.Value) error {
+	start := d.pos
+	err := d.value(p.fields[i].codec, p.fields[i].of(v))
+	if err == nil || !p.rejects {
+		return err
+	}
+	if _, ok := errors.AsType[*valueError](err); !ok {
+		return err
+	}
+	d.pos = start
+	if bad := d.skip(); bad != nil {
+		return bad
+	}
+	v.Addr().Interface().(rejecter).Reject(inField(p.fields[i].name, err).Error())
+	return nil
 }
 
 // value reads the next value with c; null means that there is none.

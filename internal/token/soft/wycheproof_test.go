@@ -5,52 +5,27 @@ import (
 	"context"
 	"crypto"
 	"crypto/aes"
-	"encoding/hex"
-	"encoding/json"
-	"io/fs"
 	"strings"
 	"testing"
 
-	"github.com/c2sp/wycheproof"
-
 	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/test/wycheproof"
 )
 
-// hexBytes is a field of Wycheproof's files.
-type hexBytes []byte
-
-func (h *hexBytes) UnmarshalText(text []byte) (err error) {
-	*h, err = hex.DecodeString(string(text))
-	return err
-}
-
-type vector struct {
-	ID                                     int `json:"tcId"`
-	Comment                                string
-	Key, IV, AAD, Msg, CT, Tag, Label, Sig hexBytes
-	Result                                 string
-}
-
-type vectorGroup struct {
-	KeySize, IVSize, TagSize int
-	Sha, MgfSha              string
-	PrivateKeyPkcs8          hexBytes
-	Tests                    []vector
-}
+type (
+	vector      = wycheproof.Vector
+	vectorGroup = wycheproof.Group
+)
 
 // vectors calls f for every test of a file and fails if f ran for none.
 func vectors(t *testing.T, file string, f func(t *testing.T, g *vectorGroup, v *vector) bool) {
 	t.Helper()
-	raw, err := fs.ReadFile(wycheproof.TestVectors, file)
+	groups, err := wycheproof.Read(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all struct{ TestGroups []vectorGroup }
-	if err := json.Unmarshal(raw, &all); err != nil {
-		t.Fatal(err)
-	}
 	ran := 0
-	for _, g := range all.TestGroups {
+	for _, g := range groups {
 		for _, v := range g.Tests {
 			if f(t, &g, &v) {
 				ran++
@@ -151,7 +126,7 @@ func TestWycheproofHMAC(t *testing.T) {
 
 func TestWycheproofOAEP(t *testing.T) {
 	t.Parallel()
-	files, err := fs.Glob(wycheproof.TestVectors, "rsa_oaep_[234]*_test.json")
+	files, err := wycheproof.Files("rsa_oaep_[234]*_test.json")
 	if err != nil {
 		t.Fatal(err)
 	}

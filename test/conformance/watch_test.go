@@ -1,0 +1,86 @@
+package conformance
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/claviger/claviger/test/harness"
+)
+
+// watcher holds every answer of a server against the server's own OpenAPI
+// document, and notes which operations were called.
+type watcher struct {
+	t        *testing.T
+	document *Document
+	good     map[string]bool // operations that were done
+	bad      map[string]bool // operations that were refused
+}
+
+func watch(t *testing.T, s *harness.Server) *watcher {
+	t.Helper()
+	target := &Target{Addr: s.Addr, Token: s.RootToken, client: http.DefaultClient}
+	req, err := target.request(t.Context(), "GET", "sys/internal/specs/openapi", s.RootToken, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := target.do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := ParseDocument(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &watcher{t: t, document: document, good: map[string]bool{}, bad: map[string]bool{}}
+}
+
+func (w *watcher) observe(e *Exchange, req *http.Request, _ []byte, resp *http.Response, body []byte) {
+	if resp.Header.Get("Cache-Control") != "no-store" {
+		w.t.Errorf("%s %s: Cache-Control is %q", req.Method, req.URL.Path, resp.Header.Get("Cache-Control"))
+	}
+	path, ok := Place(req)
+	if !ok {
+		return
+	}
+	if name, ok := w.document.Find(req.Method, path); ok {
+		w.good[name] = w.good[name] || resp.StatusCode < 300
+		w.bad[name] = w.bad[name] || resp.StatusCode >= 400
+	}
+	if Wrapped(req, resp) {
+		return
+	}
+	if err := w.document.Check(req.Method, path, resp, body); err != nil {
+		w.t.Errorf("%q: %s %s: the answer is not as the OpenAPI document says: %v", e.Name, req.Method, req.URL.Path, err)
+	}
+}
+
+// onlyGood and onlyBad are the operations that are called with one outcome only.
+var (
+	onlyGood = map[string]string{
+		"get /sys/health":      "it refuses nothing but wrong overrides",
+		"get /sys/init":        "it refuses nothing",
+		"get /sys/leader":      "it refuses nothing",
+		"get /sys/seal-status": "it refuses nothing",
+	}
+	onlyBad = map[string]string{
+		"post /sys/init": "it is done once, before there is a token",
+		"post /sys/seal": "it would end the run",
+		"post /transit/keys/{name}/set-certificate": "it needs a certificate of the key, which nobody here can issue",
+	}
+)
+
+// complete fails for operations without an exchange.
+func (w *watcher) complete(t *testing.T) {
+	t.Helper()
+	for _, o := range w.document.Operations() {
+		if !w.good[o] && onlyBad[o] == "" {
+			t.Errorf("no exchange does %q: add one to a file of %s", o, Dir)
+		}
+		if !w.bad[o] && onlyGood[o] == "" {
+			t.Errorf("no exchange is refused by %q: add one to a file of %s", o, Dir)
+		}
+		if w.good[o] && onlyBad[o] != "" || w.bad[o] && onlyGood[o] != "" && o != "get /sys/health" {
+			t.Errorf("%q is done and refused: take it out of onlyGood and onlyBad", o)
+		}
+	}
+}
