@@ -84,6 +84,8 @@ type PKIBundle struct {
 	PEMBundle   string `json:"pem_bundle,omitempty" audit:"-" doc:"certificates, and private keys, in PEM"`
 	Certificate string `json:"certificate,omitempty" audit:"-" doc:"intermediate/set-signed: the signed certificate, and its issuers"`
 	IssuerName  string `json:"issuer_name,omitempty" audit:"plain" doc:"name of the first new issuer"`
+
+	Protection Protection `json:"protection,omitempty" audit:"plain" doc:"where private keys are kept: token, wrapped or software; default in the HSM token, where its module can take them"`
 }
 
 // PKIImported says what an import brought.

@@ -104,6 +104,7 @@ type TokenStatus struct {
 type TokenHold struct {
 	Wrapped bool   `json:"wrapped"`
 	Token   bool   `json:"token"`
+	Import  bool   `json:"import"`
 	Note    string `json:"note,omitempty"`
 }
 

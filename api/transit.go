@@ -60,6 +60,7 @@ type Key struct {
 
 	AutoRotatePeriod Seconds                    `json:"auto_rotate_period"`
 	ImportedKey      bool                       `json:"imported_key"`
+	Adopted          bool                       `json:"adopted,omitempty" doc:"it was an object of the HSM token before it was a named key"`
 	AllowRotation    *bool                      `json:"imported_key_allow_rotation,omitempty" doc:"imported keys only: whether rotation may add a version made here"`
 	SoftDeleted      bool                       `json:"soft_deleted" doc:"refused for every use until it is restored"`
 	BackupInfo       *KeyMoment                 `json:"backup_info,omitempty" doc:"the last backup"`

@@ -13,7 +13,7 @@ type WrappingKey struct {
 type ImportKey struct {
 	Name                 string     `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	Type                 string     `json:"type,omitempty" audit:"plain" doc:"key type; default aes256-gcm96"`
-	Protection           Protection `json:"protection,omitempty" audit:"plain" doc:"software: an imported secret is kept in server memory; it may be left out on the embedded token"`
+	Protection           Protection `json:"protection,omitempty" audit:"plain" doc:"where the secret lives: token, wrapped or software; default as for a key that is made here. It is unwrapped inside the HSM token, but for software"`
 	Ciphertext           []byte     `json:"ciphertext,omitempty" audit:"-" doc:"the wrapped secret"`
 	HashFunction         string     `json:"hash_function,omitempty" audit:"plain" doc:"hash of RSA-OAEP: SHA1, SHA224, SHA256 (default), SHA384 or SHA512"`
 	PublicKey            string     `json:"public_key,omitempty" doc:"PEM of a public key, instead of ciphertext: it verifies or encrypts only"`

@@ -130,6 +130,16 @@ func TestRequests(t *testing.T) {
 			func(x context.Context, c *Client) error {
 				return c.ImportKey(x, api.ImportKey{Name: "k", Type: "ed25519", Protection: "software", Ciphertext: []byte("hi"), AllowRotation: true})
 			}},
+		{"adopt", `{"data":{"name":"k"}}`, `PUT /v1/transit/keys/k/adopt {"label":"l","id":"0a","delete_object":true}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.AdoptKey(x, api.AdoptKey{Name: "k", Label: "l", ID: "0a", DeleteObject: true})
+				return err
+			}},
+		{"objects", `{"data":{"objects":[],"more":false}}`, `GET /v1/sys/hsm/objects?class=secret&id=0a&label=a+b&limit=3 `,
+			func(x context.Context, c *Client) error {
+				_, err := c.HSMObjects(x, api.HSMObjects{Label: "a b", ID: "0a", Class: "secret", Limit: 3})
+				return err
+			}},
 		{"import version", ``, `PUT /v1/transit/keys/k/import_version {"public_key":"pem"}`,
 			func(x context.Context, c *Client) error {
 				return c.ImportKeyVersion(x, api.ImportKeyVersion{Name: "k", PublicKey: "pem"})

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) hsmCommand() *cobra.Command {
-	cmd := a.group("hsm", "Show and examine HSM tokens", a.hsmStatusCommand(), a.auditKeyCommand(), a.doctorCommand())
+	cmd := a.group("hsm", "Show and examine HSM tokens", a.hsmStatusCommand(), a.hsmObjectsCommand(), a.auditKeyCommand(), a.doctorCommand())
 	cmd.Long = "An HSM token is what a PKCS#11 module shows: it holds the keys."
 	cmd.Example = "  claviger hsm status\n  claviger hsm doctor --module /usr/lib/softhsm/libsofthsm2.so"
 	return cmd
@@ -60,10 +60,10 @@ func renderHSM(s *api.TokenStatus) string {
 	}
 	t.field("Transferable KEK", s.Transferable)
 	types := table{head: true}
-	types.add("key type", "protections", "note")
+	types.add("key type", "protections", "import", "note")
 	for _, name := range slices.Sorted(maps.Keys(s.KeyTypes)) {
 		hold := s.KeyTypes[name]
-		types.add(name, protections(hold.Wrapped, hold.Token), hold.Note)
+		types.add(name, protections(hold.Wrapped, hold.Token), map[bool]string{true: "yes", false: "no"}[hold.Import], hold.Note)
 	}
 	return t.render() + "\n" + types.render() + renderQuirks(s.Quirks)
 }

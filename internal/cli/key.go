@@ -28,7 +28,8 @@ func (a *app) keyCommand() *cobra.Command {
 		a.keyConfigCommand(), a.keyDeleteCommand(), a.keyPublicCommand(),
 		a.keyTrimCommand(), a.keySettingsCommand(),
 		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
-		a.keyDeriveCommand(), a.keyBackupCommand(), a.keyRestoreCommand(), a.keyWrappingKeyCommand(), a.keyImportCommand(), a.keyImportVersionCommand())
+		a.keyDeriveCommand(), a.keyBackupCommand(), a.keyRestoreCommand(), a.keyWrappingKeyCommand(), a.keyImportCommand(), a.keyImportVersionCommand(),
+		a.keyAdoptCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd

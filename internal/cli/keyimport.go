@@ -78,12 +78,14 @@ func (a *app) keyImportCommand() *cobra.Command {
 		Use:   "import NAME",
 		Short: "Make a key of a secret that was made elsewhere",
 		Long: `Make a named key of a wrapped secret, or of a public key alone, which can only
-verify and encrypt. On a server with an HSM --protection software must be given:
-an imported secret is kept in server memory.
+verify and encrypt. The secret is unwrapped inside the HSM token and stays there,
+or wrapped by it; where the token can't do that ("hsm status" says so for each
+type), --protection software keeps it in server memory.
 
 ` + wrappedForm,
-		Example: "  claviger key import --type rsa-4096 --protection software --in wrapped.bin old-ca\n" +
-			"  claviger key import --type ed25519 --protection software --public vendor.pem vendor",
+		Example: "  claviger key import --type rsa-4096 --in wrapped.bin old-ca\n" +
+			"  claviger key import --type ed25519 --protection software --in wrapped.bin old-signer\n" +
+			"  claviger key import --type ed25519 --public vendor.pem vendor",
 		Args: takes("NAME"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, cmd *cobra.Command, args []string) error {
 			var err error
@@ -101,10 +103,10 @@ an imported secret is kept in server memory.
 	i.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&req.Type, "type", "aes256-gcm96", "type of the key")
-	f.StringVar(&req.Protection, "protection", "", "software; it may be left out on the embedded token")
+	f.StringVar(&req.Protection, "protection", "", "token, wrapped or software; default as for a key that is made here")
 	f.BoolVar(&req.AllowRotation, "allow-rotation", false, "whether \"key rotate\" may add versions made by the server")
 	complete(cmd, "type", keyTypes...)
-	complete(cmd, "protection", api.ProtectionSoftware)
+	complete(cmd, "protection", api.ProtectionWrapped, api.ProtectionToken, api.ProtectionSoftware)
 	return cmd
 }
 

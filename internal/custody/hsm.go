@@ -36,7 +36,7 @@ func (c *Custody) opHSM(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.Tok
 		AuditPublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: auditKey.Public})),
 	}
 	for t, hold := range info.Holds {
-		s.KeyTypes[t.String()] = api.TokenHold{Wrapped: hold.Wrapped, Token: hold.Object, Note: hold.Note}
+		s.KeyTypes[t.String()] = api.TokenHold{Wrapped: hold.Wrapped, Token: hold.Object, Import: hold.Import, Note: hold.Note}
 	}
 	return s, nil
 }

@@ -136,7 +136,7 @@ func (s *Service) collectSeals(ctx context.Context, b *backupRecord, number int)
 // leaves refuses a version with a secret that is an object of the HSM token.
 func (r *versionRecord) leaves() error {
 	for _, secret := range []*secretRecord{&r.Main, r.MAC} {
-		if secret != nil && secret.Place == api.ProtectionToken {
+		if secret != nil && !secret.publicOnly() && secret.Place == api.ProtectionToken {
 			return invalid("the key can't be backed up: a secret of version %d is an object of the HSM token (protection token) and never leaves it", r.Number).
 				WithHint("back the HSM up with its own tools; a key with protection=wrapped can be backed up here")
 		}

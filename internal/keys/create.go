@@ -215,7 +215,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 	meta := keyRecord{
 		Format: recordFormat, ID: hex.EncodeToString(id[:]), Type: p.typ, Size: p.size,
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
-		Imported: p.imported, AllowRotation: p.allowRotation,
+		Imported: p.imported, AllowRotation: p.allowRotation, Adopted: p.adopted,
 		Derived: p.derived, Convergent: p.convergent, AutoRotate: p.autoRotate,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)

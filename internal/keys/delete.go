@@ -105,7 +105,7 @@ func (s *Service) removeVersions(ctx context.Context, k *key, first, last int) (
 		}
 	}
 	for _, secret := range secrets {
-		if secret.Place != api.ProtectionToken {
+		if secret.Place != api.ProtectionToken || secret.kept() {
 			continue
 		}
 		put, err := s.putIntent(k.name, secret)
@@ -122,7 +122,7 @@ func (s *Service) removeVersions(ctx context.Context, k *key, first, last int) (
 func appendInToken(to []secretRecord, r *versionRecord) []secretRecord {
 	for _, secret := range []*secretRecord{&r.Main, r.MAC} {
 		switch {
-		case secret == nil:
+		case secret == nil, secret.publicOnly():
 		case secret.Place == api.ProtectionSoftware:
 			clear(secret.Secret)
 		default:
@@ -150,8 +150,8 @@ func (s *Service) destroy(ctx context.Context, n keyName, secrets []secretRecord
 }
 
 func (s *Service) destroyOne(ctx context.Context, secret *secretRecord) error {
-	if secret.Place == api.ProtectionToken {
-		return s.dropIntent(ctx, secret.ID)
+	if secret.Place == api.ProtectionToken && !secret.kept() {
+		return s.dropIntent(ctx, secret.ID, true)
 	}
 	stored, err := secret.stored()
 	if err != nil {

@@ -55,6 +55,21 @@ func (h *hsm) Generate(ctx context.Context, spec token.Spec) (token.Stored, erro
 	return s, err
 }
 
+func (h *hsm) Import(ctx context.Context, spec token.Spec, p token.Package) (token.Stored, error) {
+	if h.generate != nil {
+		if err := h.generate(spec); err != nil {
+			return token.Stored{}, err
+		}
+	}
+	s, err := h.Token.Import(ctx, spec, p)
+	if err == nil && s.Place == token.PlaceObject {
+		h.mu.Lock()
+		h.objects[s.ID] = s
+		h.mu.Unlock()
+	}
+	return s, err
+}
+
 func (h *hsm) Destroy(ctx context.Context, s token.Stored) error {
 	if h.destroy != nil {
 		if err := h.destroy(s); err != nil {

@@ -24,7 +24,7 @@ func (s *Service) importExists(ctx context.Context, c *op.Call, r *api.ImportKey
 // importKey makes a key of a secret, or of a public key, from elsewhere.
 func (s *Service) importKey(ctx context.Context, c *op.Call, r *api.ImportKey) (*api.Empty, error) {
 	n := keyName{c.Mount, r.Name}
-	t, err := s.planImport(r)
+	p, err := s.planImport(n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,6 @@ func (s *Service) importKey(ctx context.Context, c *op.Call, r *api.ImportKey) (
 	if existed {
 		return nil, importExisting(n)
 	}
-	p := plan{name: n, typ: t, protection: api.ProtectionSoftware, imported: true, allowRotation: r.AllowRotation}
 	m, err := s.importMaterial(ctx, p, importFields{r.Ciphertext, r.HashFunction, r.PublicKey})
 	if err != nil {
 		return nil, err
@@ -52,48 +51,58 @@ func importExisting(n keyName) error {
 		WithHint("import under another name, or add a version with keys/%s/import_version", n.name)
 }
 
-func (s *Service) planImport(r *api.ImportKey) (token.Type, error) {
+func (s *Service) planImport(n keyName, r *api.ImportKey) (plan, error) {
 	if err := checkName(r.Name); err != nil {
-		return 0, err
+		return plan{}, err
 	}
 	switch {
 	case r.Derived:
-		return 0, invalid("derived=true is not possible for imported keys")
+		return plan{}, invalid("derived=true is not possible for imported keys")
 	case r.AutoRotatePeriod != 0:
-		return 0, invalid("auto_rotate_period is not possible for imported keys; leave it 0")
+		return plan{}, invalid("auto_rotate_period is not possible for imported keys; leave it 0")
 	case r.Exportable:
-		return 0, refuseExport("exportable")
+		return plan{}, refuseExport("exportable")
 	case r.AllowPlaintextBackup:
-		return 0, refuseExport("allow_plaintext_backup")
+		return plan{}, refuseExport("allow_plaintext_backup")
 	}
 	t := defaultType
 	if r.Type != "" {
 		var err error
 		if t, err = token.ParseType(r.Type); err != nil {
-			return 0, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
+			return plan{}, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
 		}
 	}
-	return t, s.checkImportProtection(r.Protection)
+	protection, err := s.importProtection(t, r)
+	return plan{
+		name: n, typ: t, protection: protection, fallback: r.Protection == "",
+		imported: true, allowRotation: r.AllowRotation,
+	}, err
 }
 
-// checkImportProtection: an HSM token takes no secret that was in server memory,
-// and where there is one, software must be asked for in words.
-func (s *Service) checkImportProtection(asked api.Protection) error {
+// importProtection decides where an imported secret lives: as generated ones do,
+// if the HSM token can take it in. A public key alone can be anywhere.
+func (s *Service) importProtection(t token.Type, r *api.ImportKey) (api.Protection, error) {
 	tok, err := s.token.Get()
 	if err != nil {
-		return tokenFault(err, "import a key")
+		return "", tokenFault(err, "import a key")
 	}
-	switch asked {
-	case api.ProtectionSoftware:
+	info := tok.Info()
+	protection, err := chooseProtection(info, t, r.Protection)
+	switch {
+	case err != nil && r.Protection == "" && r.PublicKey != "" && t.Valid():
+		return api.ProtectionSoftware, nil
+	case err != nil || r.PublicKey != "":
+		return protection, err
+	}
+	return protection, canImport(info, t, protection)
+}
+
+func canImport(info token.Info, t token.Type, protection api.Protection) error {
+	if protection == api.ProtectionSoftware || info.Holds[t].Import {
 		return nil
-	case "", api.ProtectionToken, api.ProtectionWrapped:
-		if asked == "" && tok.Info().Embedded {
-			return nil
-		}
-		return invalid("keys can't be imported into the HSM token %q", tok.Info().Label).
-			WithHint("ask for protection=software to keep the imported secret in server memory, or make a new key in the HSM token")
 	}
-	return invalid("unknown protection %q: it is token, wrapped or software", asked)
+	return invalid("keys of type %v can't be imported into the HSM token %q", t, info.Label).
+		WithHint("ask for protection=software to keep the imported secret in server memory, or make a new key in the HSM token")
 }
 
 // importFields are what both imports have in common.
@@ -115,8 +124,11 @@ func (s *Service) importMaterial(ctx context.Context, p plan, f importFields) (*
 		return nil, invalid("only one of 'ciphertext' and 'public_key' can be supplied")
 	case f.public != "":
 		m.main, err = importPublic(p.typ, f.public)
-	default:
+		m.main.Place = p.protection
+	case p.protection == api.ProtectionSoftware:
 		m.main, err = s.importSecret(ctx, p, f)
+	default:
+		m.main, err = s.importInside(ctx, m, p, f)
 	}
 	if err == nil && p.typ != token.HMAC {
 		err = s.makeMAC(ctx, m, p)
@@ -169,7 +181,7 @@ func importPublic(t token.Type, text string) (secretRecord, error) {
 		return secretRecord{}, invalid("public_key is no key of type %v", t)
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
-	return secretRecord{Type: t, Place: api.ProtectionSoftware, Public: der}, err
+	return secretRecord{Type: t, Public: der}, err
 }
 
 func publicHasType(public crypto.PublicKey, t token.Type) bool {
@@ -206,7 +218,17 @@ func (s *Service) importVersion(ctx context.Context, c *op.Call, r *api.ImportKe
 	if err := k.checkImportVersion(r); err != nil {
 		return nil, err
 	}
-	m, err := s.importMaterial(ctx, plan{name: k.name, typ: k.meta.Type}, importFields{r.Ciphertext, r.HashFunction, r.PublicKey})
+	p := plan{name: k.name, typ: k.meta.Type, protection: k.meta.Protection}
+	if r.Ciphertext != nil {
+		tok, err := s.token.Get()
+		if err != nil {
+			return nil, tokenFault(err, "import a key")
+		}
+		if err := canImport(tok.Info(), p.typ, p.protection); err != nil {
+			return nil, err
+		}
+	}
+	m, err := s.importMaterial(ctx, p, importFields{r.Ciphertext, r.HashFunction, r.PublicKey})
 	if err != nil {
 		return nil, err
 	}
@@ -251,11 +273,12 @@ func (s *Service) completeVersion(ctx context.Context, k *key, number int, main 
 		}
 		defer r.wipe()
 		switch {
-		case len(r.Main.Secret) != 0 || r.Main.Public == nil || r.Main.Place != api.ProtectionSoftware:
+		case !r.Main.publicOnly():
 			return nil, nil, invalid("version %d has its private key already; leave version out to add a new one", number)
 		case !bytes.Equal(r.Main.Public, main.Public):
 			return nil, nil, invalid("the private key does not belong to the public key of version %d", number)
 		}
+		r.Main = *main
 		r.Main.Secret = bytes.Clone(main.Secret)
 		put, err := s.store.Put(tableVersions, k.name.version(number), rec, r)
 		if err != nil {
@@ -264,7 +287,11 @@ func (s *Service) completeVersion(ctx context.Context, k *key, number int, main 
 		next := k.with(k.meta)
 		next.slots = slices.Clone(next.slots) // those of k stay as they are
 		next.slots[number-1] = new(slot)
-		return next, []store.Change{put}, nil
+		changes := []store.Change{put}
+		if main.Place == api.ProtectionToken {
+			changes = append(changes, s.store.Remove(tableIntents, main.ID, intentNew))
+		}
+		return next, changes, nil
 	})
 	return orMissing(err, "key not found")
 }

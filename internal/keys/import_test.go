@@ -292,9 +292,6 @@ func TestImportRefuses(t *testing.T) {
 			t.Errorf("%q tells more", fault.Message(err))
 		}
 	}
-	for _, protection := range []string{"", "token", "wrapped"} {
-		wantFault(t, e.importAs(api.ImportKey{Name: "k", Protection: protection, Ciphertext: good}), fault.Invalid, "ask for protection=software")
-	}
 	wantFault(t, e.importAs(api.ImportKey{Name: "k", Protection: "paper", Ciphertext: good}), fault.Invalid, "unknown protection")
 	if e.count(tableKeys) != 1 || e.count(tableVersions) != 1 || e.count(tableIntents) != 0 {
 		t.Error("a refused import left something")

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -25,14 +26,19 @@ const (
 // putIntent is a change that notes a token object. Its primary key is the
 // object's ID in hex.
 func (s *Service) putIntent(n keyName, secret secretRecord) (store.Change, error) {
+	return s.noteIntent(n, secret, false)
+}
+
+func (s *Service) noteIntent(n keyName, secret secretRecord, unsure bool) (store.Change, error) {
 	secret.Blob, secret.Public = nil, nil
-	r := intentRecord{Format: recordFormat, Key: n.record(), Time: s.now().UTC(), Secret: secret}
+	r := intentRecord{Format: recordFormat, Key: n.record(), Time: s.now().UTC(), Secret: secret, Unsure: unsure}
 	return s.store.Put(tableIntents, secret.ID, 0, r)
 }
 
 // dropIntent claims an intent, destroys its object and removes it. If the
-// intent is gone the object belongs to a version, and it does nothing.
-func (s *Service) dropIntent(ctx context.Context, id string) error {
+// intent is gone the object belongs to a version, and it does nothing. An object
+// of which it is unsure that it is ours is destroyed only if made says so.
+func (s *Service) dropIntent(ctx context.Context, id string, made bool) error {
 	var r intentRecord
 	rec, err := s.store.Get(ctx, tableIntents, id, &r)
 	if errors.Is(err, store.ErrNotFound) {
@@ -50,7 +56,7 @@ func (s *Service) dropIntent(ctx context.Context, id string) error {
 			err = s.store.Apply(ctx, put)
 		}
 		if errors.Is(err, store.ErrConflict) {
-			return s.dropIntent(ctx, id)
+			return s.dropIntent(ctx, id, made)
 		}
 		if err != nil {
 			return err
@@ -64,7 +70,10 @@ func (s *Service) dropIntent(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Destroy(ctx, stored); err != nil {
+	if r.Unsure && !made {
+		s.log.Warn("making a key object of a given name was interrupted; if it is in the HSM token, it stays there and can be adopted",
+			"key", r.Key, "label", stored.Name.Label, "id", hex.EncodeToString(stored.Name.ID))
+	} else if err := t.Destroy(ctx, stored); err != nil {
 		return err
 	}
 	err = s.store.Apply(ctx, s.store.Remove(tableIntents, id, intentClaimed))
@@ -83,7 +92,7 @@ func (s *Service) cleanIntents(ctx context.Context) error {
 		}
 		for _, e := range page {
 			after = e.Key
-			if err := s.dropIntent(ctx, e.Key); err != nil {
+			if err := s.dropIntent(ctx, e.Key, false); err != nil {
 				s.log.Error("an unused key object stays in the HSM token until the next start", "id", e.Key, "error", err)
 				continue
 			}

@@ -215,7 +215,7 @@ func (s *Service) openVersion(n keyName, meta *keyRecord, r versionRecord) (*ver
 }
 
 func (s *Service) openSecret(r *secretRecord) (token.Key, error) {
-	if r.Place == api.ProtectionSoftware && len(r.Secret) == 0 && r.Public != nil {
+	if r.publicOnly() {
 		return publicOnly{}, nil
 	}
 	if r.Place == api.ProtectionSoftware {

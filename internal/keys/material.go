@@ -20,6 +20,7 @@ type material struct {
 	main    secretRecord
 	mac     *secretRecord
 	intents []string // primary keys of the intents that the version's transaction removes
+	named   bool     // main was made under a name of the caller's choice
 }
 
 // plan is what a version's secrets are to be.
@@ -34,7 +35,7 @@ type plan struct {
 	derived, convergent bool
 	autoRotate          api.Seconds
 	// imported and allowRotation are noted in the key's record.
-	imported, allowRotation bool
+	imported, allowRotation, adopted bool
 }
 
 // secret is the type and size of the main secret.
@@ -97,14 +98,22 @@ func (s *Service) makeSecret(ctx context.Context, m *material, n keyName, t toke
 		secret, public, err := s.software.Generate(spec)
 		return secretRecord{Type: t, Size: size, Place: place, Public: public, Secret: secret}, err
 	case api.ProtectionToken:
-		return s.makeObject(ctx, m, n, spec)
+		return s.makeObject(ctx, m, n, spec, token.Token.Generate)
 	}
+	return s.makeWrapped(ctx, spec, token.Token.Generate)
+}
+
+// maker makes the key of a specification in the HSM token: Generate, or what
+// takes a secret in.
+type maker func(tok token.Token, ctx context.Context, spec token.Spec) (token.Stored, error)
+
+func (s *Service) makeWrapped(ctx context.Context, spec token.Spec, do maker) (secretRecord, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return secretRecord{}, err
 	}
 	spec.Place = token.PlaceWrapped
-	stored, err := tok.Generate(ctx, spec)
+	stored, err := do(tok, ctx, spec)
 	if err != nil {
 		return secretRecord{}, err
 	}
@@ -113,14 +122,14 @@ func (s *Service) makeSecret(ctx context.Context, m *material, n keyName, t toke
 
 // makeObject makes a token object. Its intent is in the store before, so that
 // an object which no version names is found and destroyed.
-func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec token.Spec) (secretRecord, error) {
+func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec token.Spec, do maker) (secretRecord, error) {
 	tok, err := s.token.Get()
 	if err != nil {
 		return secretRecord{}, err
 	}
 	spec.Place = token.PlaceObject
-	planned := recordOf(token.Stored{Type: spec.Type, Size: spec.Size, Place: spec.Place, ID: spec.ID})
-	put, err := s.putIntent(n, planned)
+	planned := recordOf(token.Stored{Type: spec.Type, Size: spec.Size, Place: spec.Place, ID: spec.ID, Name: spec.Name})
+	put, err := s.noteIntent(n, planned, spec.Name != nil)
 	if err != nil {
 		return secretRecord{}, storeFault(err, "note the new key object")
 	}
@@ -128,10 +137,11 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 		return secretRecord{}, storeFault(err, "note the new key object")
 	}
 	m.intents = append(m.intents, put.Key)
-	stored, err := tok.Generate(ctx, spec)
+	stored, err := do(tok, ctx, spec)
 	if err != nil {
 		return secretRecord{}, err
 	}
+	m.named = m.named || spec.Name != nil
 	if stored.Place != token.PlaceObject || hex.EncodeToString(stored.ID[:]) != planned.ID {
 		return secretRecord{}, fault.New(fault.Internal, "the HSM token made another object than it was asked for")
 	}
@@ -165,7 +175,7 @@ func (s *Service) discard(ctx context.Context, m *material) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
 	for _, id := range m.intents {
-		if err := s.dropIntent(ctx, id); err != nil {
+		if err := s.dropIntent(ctx, id, m.named); err != nil {
 			s.log.Warn("an unused key object stays in the HSM token until the next start", "id", id, "error", err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -147,37 +146,4 @@ func (s *Service) FindPair(ctx context.Context, mount string, public []byte) (st
 		}
 	}
 	return "", nil
-}
-
-// ImportPair keeps a private key from elsewhere, PKCS #8 in DER, under a name
-// that is free. The caller wipes secret.
-func (s *Service) ImportPair(ctx context.Context, mount, name string, t token.Type, secret []byte) (*Pair, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	if err := s.checkImportProtection(api.ProtectionSoftware); err != nil {
-		return nil, err
-	}
-	n := keyName{mount, name}
-	p := plan{name: n, typ: t, protection: api.ProtectionSoftware, imported: true}
-	m := &material{main: secretRecord{Type: t, Place: api.ProtectionSoftware, Secret: bytes.Clone(secret)}}
-	private, err := x509.ParsePKCS8PrivateKey(secret)
-	if err != nil {
-		return nil, invalid("the private key can't be read: %v", err)
-	}
-	if m.main.Public, err = x509.MarshalPKIXPublicKey(private.(crypto.Signer).Public()); err != nil {
-		return nil, invalid("the public key can't be encoded: %v", err)
-	}
-	if err := s.makeMAC(ctx, m, p); err != nil {
-		s.discard(ctx, m)
-		return nil, tokenFault(err, "import a key of type "+t.String())
-	}
-	k, existed, err := s.place(ctx, p, m)
-	if err != nil {
-		return nil, err
-	}
-	if existed {
-		return nil, fault.New(fault.Conflict, "there is a key named %s already", name)
-	}
-	return s.pair(ctx, k)
 }

@@ -45,7 +45,7 @@ func (s *Service) describeFor(ctx context.Context, k *key, keyContext []byte) (*
 		SupportsSigning: canSign(k.meta.Type), KeySize: k.meta.Size,
 		Derived: k.meta.Derived, SupportsDerivation: derivable(k.meta.Type),
 		AutoRotatePeriod: k.meta.AutoRotate,
-		SoftDeleted:      k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
+		Adopted:          k.meta.Adopted, SoftDeleted: k.meta.SoftDeleted, BackupInfo: k.meta.Backup.describe(), RestoreInfo: k.meta.Restore.describe(),
 		Keys: make(map[string]json.RawMessage),
 	}
 	if k.meta.Imported {

@@ -56,9 +56,10 @@ type keyRecord struct {
 	SoftDeleted     bool           `json:"soft_deleted,omitempty"`
 	Imported        bool           `json:"imported,omitempty"`
 	AllowRotation   bool           `json:"allow_rotation,omitempty"` // of an imported key
-	Backup          *moment        `json:"backup,omitempty"`         // the last backup
-	Restore         *moment        `json:"restore,omitempty"`        // the restore that made the key
-	AutoRotate      api.Seconds    `json:"auto_rotate,omitempty"`    // age of the newest version at which the server adds another, 0 never
+	Adopted         bool           `json:"adopted,omitempty"`
+	Backup          *moment        `json:"backup,omitempty"`      // the last backup
+	Restore         *moment        `json:"restore,omitempty"`     // the restore that made the key
+	AutoRotate      api.Seconds    `json:"auto_rotate,omitempty"` // age of the newest version at which the server adds another, 0 never
 }
 
 // versionRecord is one version of a key.
@@ -83,6 +84,7 @@ type secretRecord struct {
 	Blob   []byte         `json:"blob,omitempty"`
 	Public []byte         `json:"public,omitempty"` // PKIX DER
 	Secret []byte         `json:"secret,omitempty"` // software only
+	Object *objectRecord  `json:"object,omitempty"` // token only: its name, if that is not ID
 }
 
 // intentRecord names a token object that belongs to no version: it is about to
@@ -92,6 +94,9 @@ type intentRecord struct {
 	Key    string       `json:"key"` // of which named key, for people
 	Time   time.Time    `json:"time"`
 	Secret secretRecord `json:"secret"`
+	// Unsure: the object is about to be made under a name of the caller's choice.
+	// If it is there later, nobody knows who made it, so it stays.
+	Unsure bool `json:"unsure,omitempty"`
 }
 
 // counterRecord counts the seals of a version that are used or reserved.
@@ -106,18 +111,47 @@ func newID() (id token.ID) {
 	return id
 }
 
+// objectRecord is the name of a token object that other programs gave it, see
+// token.ObjectName. A label is bytes: it need not be UTF-8.
+type objectRecord struct {
+	Class token.ObjectClass `json:"class"`
+	Label []byte            `json:"label,omitempty"`
+	ID    []byte            `json:"id,omitempty"`
+	Keep  bool              `json:"keep,omitempty"`
+}
+
+func (o *objectRecord) name() *token.ObjectName {
+	if o == nil {
+		return nil
+	}
+	return &token.ObjectName{Class: o.Class, Label: string(o.Label), ID: o.ID, Keep: o.Keep}
+}
+
+// kept tells whether the secret is an object that stays in the token when its key
+// is deleted.
+func (r *secretRecord) kept() bool { return r.Object != nil && r.Object.Keep }
+
+// publicOnly tells whether the record is a public key alone, whose private key
+// was never here. Its place is where that key would go.
+func (r *secretRecord) publicOnly() bool {
+	return r.Public != nil && r.ID == "" && len(r.Secret) == 0
+}
+
 func recordOf(s token.Stored) secretRecord {
 	r := secretRecord{Type: s.Type, Size: s.Size, ID: hex.EncodeToString(s.ID[:]), Blob: s.Blob, Public: s.Public}
 	r.Place = api.ProtectionWrapped
 	if s.Place == token.PlaceObject {
 		r.Place = api.ProtectionToken
 	}
+	if s.Name != nil {
+		r.Object = &objectRecord{Class: s.Name.Class, Label: []byte(s.Name.Label), ID: s.Name.ID, Keep: s.Name.Keep}
+	}
 	return r
 }
 
 // stored is the reverse of recordOf.
 func (r *secretRecord) stored() (token.Stored, error) {
-	s := token.Stored{Type: r.Type, Size: r.Size, Blob: r.Blob, Public: r.Public}
+	s := token.Stored{Type: r.Type, Size: r.Size, Blob: r.Blob, Public: r.Public, Name: r.Object.name()}
 	switch r.Place {
 	case api.ProtectionToken:
 		s.Place = token.PlaceObject

@@ -70,6 +70,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.settingsOperations()...)
 	ops = append(ops, s.careOperations()...)
 	ops = append(ops, s.toolOperations()...)
+	ops = append(ops, s.objectOperations()...)
 	ops = append(ops, s.deriveOperations()...)
 	return append(ops, s.signOperations()...)
 }

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	wrappingType  = token.RSA4096
-	wrappingSize  = 512 // bytes of its ciphertexts
-	ephemeralSize = 32  // bytes of the AES key between
+	wrappingName = "wrapping_key" // in the place of a key's name
+	wrappingType = token.RSA4096
+	wrappingSize = 512 // bytes of its ciphertexts
 )
 
 // wrappingRecord is the key pair that a mount's imports are wrapped with. Its
@@ -54,7 +54,7 @@ func (s *Service) wrappingKey(ctx context.Context, mount string) (*secretRecord,
 		place = api.ProtectionSoftware
 	}
 	m := &material{}
-	m.main, err = s.makeSecret(ctx, m, keyName{mount, "wrapping_key"}, wrappingType, 0, place)
+	m.main, err = s.makeSecret(ctx, m, keyName{mount, wrappingName}, wrappingType, 0, place)
 	if err == nil {
 		err = s.keepWrappingKey(ctx, mount, m)
 	}
@@ -99,7 +99,7 @@ func (s *Service) dropWrappingKey(ctx context.Context, mount string) error {
 	if err != nil {
 		return storeFault(err, "read the wrapping key")
 	}
-	n := keyName{mount, "wrapping_key"}
+	n := keyName{mount, wrappingName}
 	gone := appendInToken(nil, &versionRecord{Main: r.Secret})
 	changes := []store.Change{s.store.Remove(tableWrapping, mount, rec)}
 	if r.Secret.Place == api.ProtectionToken {
@@ -124,8 +124,8 @@ func (s *Service) unwrap(ctx context.Context, mount string, ciphertext []byte, h
 	if err != nil {
 		return nil, err
 	}
-	if len(ciphertext) < wrappingSize+16 {
-		return nil, invalid("ciphertext has %d bytes: it is %d bytes of RSA-OAEP, followed by the secret wrapped with AES-KWP", len(ciphertext), wrappingSize)
+	if err := checkPackage(ciphertext); err != nil {
+		return nil, err
 	}
 	r, err := s.wrappingKey(ctx, mount)
 	if err != nil {
@@ -144,17 +144,29 @@ func (s *Service) unwrap(ctx context.Context, mount string, ciphertext []byte, h
 	}
 	kek := items[0].Out
 	defer clear(kek)
-	random := make([]byte, ephemeralSize)
+	random := make([]byte, token.ImportAES)
 	rand.Read(random)
-	if items[0].Err != nil || len(kek) != ephemeralSize {
+	if items[0].Err != nil || len(kek) != token.ImportAES {
 		kek = random
 	}
 	secret, err := s.software.Unwrap(kek, ciphertext[wrappingSize:])
 	if err != nil {
-		return nil, invalid("ciphertext can't be unwrapped").
-			WithHint("it is RSA-OAEP of an AES-256 key under this mount's wrapping_key, with hash_function for OAEP and MGF1, followed by AES-KWP of the secret under that key")
+		return nil, notUnwrapped()
 	}
 	return secret, nil
+}
+
+func checkPackage(ciphertext []byte) error {
+	if len(ciphertext) >= wrappingSize+token.ImportMin {
+		return nil
+	}
+	return invalid("ciphertext has %d bytes: it is %d bytes of RSA-OAEP, followed by the secret wrapped with AES-KWP", len(ciphertext), wrappingSize)
+}
+
+// notUnwrapped is the one answer to everything that is wrong inside a ciphertext.
+func notUnwrapped() error {
+	return invalid("ciphertext can't be unwrapped").
+		WithHint("it is RSA-OAEP of an AES-256 key under this mount's wrapping_key, with hash_function for OAEP and MGF1, followed by AES-KWP of the secret under that key; the secret is a key of the given type, raw or in PKCS #8 DER")
 }
 
 func wrappingHash(name string) (crypto.Hash, error) {

@@ -141,7 +141,7 @@ func (s *Service) importBundle(ctx context.Context, c *op.Call, r *api.PKIBundle
 		return nil, err
 	}
 	defer b.wipe()
-	return s.bring(ctx, c, b, r.IssuerName)
+	return s.bring(ctx, c, b, r)
 }
 
 // importCerts brings authorities of which the keys are elsewhere.
@@ -154,7 +154,7 @@ func (s *Service) importCerts(ctx context.Context, c *op.Call, r *api.PKIBundle)
 	if len(b.keys) > 0 {
 		return nil, invalid("private keys found in the PEM bundle but not allowed by the path; use issuers/import/bundle")
 	}
-	return s.bring(ctx, c, b, r.IssuerName)
+	return s.bring(ctx, c, b, r)
 }
 
 // setSigned brings the certificate that another authority made of a request.
@@ -174,7 +174,7 @@ func (s *Service) setSigned(ctx context.Context, c *op.Call, r *api.PKIBundle) (
 	if len(b.keys) > 0 {
 		return nil, invalid("a private key is among the certificates; the key of the request is here already")
 	}
-	out, err := s.bring(ctx, c, b, r.IssuerName)
+	out, err := s.bring(ctx, c, b, r)
 	if err == nil && len(out.Mapping) > 0 && out.Mapping[firstIssuer(out)] == "" {
 		c.Warn("the key of the first certificate is not here; use intermediate/generate on this mount to make the request")
 	}
@@ -190,29 +190,48 @@ func firstIssuer(out *api.PKIImported) string {
 
 // bring stores what a bundle holds: keys first, then all issuers in one
 // transaction. If that fails, the new keys are destroyed again.
-func (s *Service) bring(ctx context.Context, c *op.Call, b *bundle, name string) (*api.PKIImported, error) {
+func (s *Service) bring(ctx context.Context, c *op.Call, b *bundle, r *api.PKIBundle) (*api.PKIImported, error) {
+	if err := checkAuthorities(b); err != nil {
+		return nil, err
+	}
+	made, existing, err := s.bringKeys(ctx, c.Mount, b, r.Protection)
+	if err != nil {
+		return nil, s.dropKeys(ctx, c.Mount, made, err)
+	}
+	out, err := s.bringTo(ctx, c.Mount, b, r.IssuerName, made)
+	if err == nil {
+		out.ExistingKeys = existing
+	}
+	return out, err
+}
+
+func checkAuthorities(b *bundle) error {
 	for _, cert := range b.certs {
 		if err := checkAuthority(cert); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	out := &api.PKIImported{ImportedIssuers: []string{}, ImportedKeys: []string{}, ExistingIssuers: []string{}, ExistingKeys: []string{}, Mapping: map[string]string{}}
-	if err := s.bringKeys(ctx, c.Mount, b, out); err != nil {
-		return nil, s.dropKeys(ctx, c.Mount, out.ImportedKeys, err)
-	}
+	return nil
+}
+
+// bringTo stores the issuers of a checked bundle whose keys are here now; made are those
+// that are new. If that fails, these are destroyed again.
+func (s *Service) bringTo(ctx context.Context, mount string, b *bundle, name string, made []string) (*api.PKIImported, error) {
+	out := &api.PKIImported{ImportedIssuers: []string{}, ImportedKeys: made, ExistingIssuers: []string{}, ExistingKeys: []string{}, Mapping: map[string]string{}}
+	var err error
 	owners := make([]string, len(b.certs))
 	for n, cert := range b.certs {
-		id, err := s.keys.FindPair(ctx, c.Mount, cert.RawSubjectPublicKeyInfo)
-		if err != nil {
-			return nil, s.dropKeys(ctx, c.Mount, out.ImportedKeys, err)
+		if err == nil {
+			owners[n], err = s.keys.FindPair(ctx, mount, cert.RawSubjectPublicKeyInfo)
 		}
-		owners[n] = id
 	}
-	err := s.change(ctx, c.Mount, func(next *state) ([]store.Change, error) {
-		return s.bringIssuers(c.Mount, next, b, owners, name, out)
-	})
+	if err == nil {
+		err = s.change(ctx, mount, func(next *state) ([]store.Change, error) {
+			return s.bringIssuers(mount, next, b, owners, name, out)
+		})
+	}
 	if err != nil {
-		return nil, s.dropKeys(ctx, c.Mount, out.ImportedKeys, err)
+		return nil, s.dropKeys(ctx, mount, made, err)
 	}
 	return out, nil
 }
@@ -228,23 +247,26 @@ func checkAuthority(cert *x509.Certificate) error {
 	return checkPublic(cert.PublicKey)
 }
 
-func (s *Service) bringKeys(ctx context.Context, mount string, b *bundle, out *api.PKIImported) error {
+// bringKeys takes the keys of a bundle. On an error those that were made before it
+// are returned too.
+func (s *Service) bringKeys(ctx context.Context, mount string, b *bundle, protection api.Protection) (made, existing []string, err error) {
+	made, existing = []string{}, []string{}
 	for _, k := range b.keys {
 		id, err := s.keys.FindPair(ctx, mount, k.public)
 		if err != nil {
-			return err
+			return made, existing, err
 		}
 		if id != "" {
-			out.ExistingKeys = append(out.ExistingKeys, id)
+			existing = append(existing, id)
 			continue
 		}
-		pair, err := s.keys.ImportPair(ctx, mount, newUUID(), k.typ, k.pkcs8)
+		pair, err := s.keys.ImportPair(ctx, mount, newUUID(), k.typ, k.pkcs8, protection)
 		if err != nil {
-			return err
+			return made, existing, err
 		}
-		out.ImportedKeys = append(out.ImportedKeys, pair.Name)
+		made = append(made, pair.Name)
 	}
-	return nil
+	return made, existing, nil
 }
 
 func (s *Service) dropKeys(ctx context.Context, mount string, ids []string, err error) error {

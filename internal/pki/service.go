@@ -67,6 +67,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.revokeOperations()...)
 	ops = append(ops, s.crlOperations()...)
 	ops = append(ops, s.patchOperations()...)
+	ops = append(ops, s.adoptOperations()...)
 	return append(ops, s.ocspOperations()...)
 }
 

@@ -44,6 +44,7 @@ var pkiRows = map[string]matrixRow{
 	"pki.intermediate.cross":            {path: "intermediate/cross-sign", body: `{"common_name":"Matrix"}`, status: 200},
 	"pki.intermediate.set":              {path: "intermediate/set-signed", body: `{"certificate":"$ROOT"}`, status: 200, unknown: `intermediate/set-signed {"certificate":"none"}`},
 	"pki.config.ca":                     {path: "config/ca", body: `{"pem_bundle":"$ROOT"}`, status: 200, unknown: `config/ca {"pem_bundle":"none"}`},
+	"pki.config.pkcs11ca":               {path: "config/pkcs11ca", body: `{"certificate":"$ROOT","pkcs11_key_label":"nothing"}`, status: 200, unknown: `config/pkcs11ca {"certificate":"none","pkcs11_key_label":"nothing"}`},
 	"pki.issuers.import.bundle":         {path: "issuers/import/bundle", body: `{"pem_bundle":"$ROOT"}`, status: 200, unknown: `issuers/import/bundle {"pem_bundle":"none"}`},
 	"pki.issuers.import.cert":           {path: "issuers/import/cert", body: `{"pem_bundle":"$ROOT"}`, status: 200, unknown: `issuers/import/cert {"pem_bundle":"none"}`},
 

@@ -69,6 +69,10 @@ type Spec struct {
 	Place Place
 	ID    ID     // chosen by the caller beforehand, so that Generate can be repeated
 	Label string // CKA_LABEL of a PlaceObject key, for people who list the token
+	// Name, if not nil, makes a PlaceObject key in the form that other programs
+	// find it in: with this CKA_LABEL and CKA_ID instead, and with the public half
+	// of a pair as an object beside it. Class does not count. ErrTaken if there is one.
+	Name *ObjectName
 }
 
 // Stored is a key as it is kept: everything needed to use it again, nothing secret.
@@ -79,18 +83,22 @@ type Stored struct {
 	ID     ID
 	Blob   []byte // the wrapped secret of a PlaceWrapped key
 	Public []byte // PKIX (SubjectPublicKeyInfo) DER of an asymmetric key
+	// Name, if not nil, is how a PlaceObject key is found, in place of ID.
+	Name *ObjectName
 }
 
 // Kind is what an Op does.
 type Kind uint8
 
 const (
-	_       Kind = iota
-	Seal         // AEAD: In plaintext, Out ciphertext ‖ tag; Nonce and AAD given
-	Open         // AEAD: In ciphertext ‖ tag, Out plaintext; ErrOpen if not authentic
-	Sign         // In digest (or message for Ed25519), Out signature
-	MAC          // HMAC: In message, Out the full-length code
-	Decrypt      // RSA: In ciphertext, AAD the OAEP label, Out plaintext; ErrOpen if not authentic
+	_          Kind = iota
+	Seal            // AEAD: In plaintext, Out ciphertext ‖ tag; Nonce and AAD given
+	Open            // AEAD: In ciphertext ‖ tag, Out plaintext; ErrOpen if not authentic
+	Sign            // In digest (or message for Ed25519), Out signature
+	MAC             // HMAC: In message, Out the full-length code
+	Decrypt         // RSA: In ciphertext, AAD the OAEP label, Out plaintext; ErrOpen if not authentic
+	EncryptCBC      // AES: In plaintext, Nonce the IV of 16 bytes, Out ciphertext with PKCS #7 padding
+	DecryptCBC      // AES: the reverse; ErrOpen if the padding is wrong, which is an oracle by nature
 )
 
 // Scheme is the padding of an RSA operation.
@@ -98,7 +106,7 @@ type Scheme uint8
 
 const (
 	NoScheme Scheme = iota
-	PKCS1v15        // RFC 8017 section 8.2 (Sign)
+	PKCS1v15        // RFC 8017 section 8.2 (Sign), 7.2 (Decrypt)
 	PSS             // RFC 8017 section 8.1 (Sign)
 	OAEP            // RFC 8017 section 7.1 (Decrypt), MGF1 with the same hash
 )
@@ -111,7 +119,8 @@ const (
 //	             ECDSA: nothing; In is the digest; Out is r ‖ s, each of the curve's size
 //	             Ed25519: nothing; In is the message
 //	MAC          Hash
-//	Decrypt      Scheme OAEP, Hash
+//	Decrypt      Scheme OAEP, Hash; or PKCS1v15 with Hash 0: see OpenPKCS1v15
+//	EncryptCBC, DecryptCBC  nothing else; for what older systems encrypted
 type Op struct {
 	Kind   Kind
 	Scheme Scheme
@@ -158,12 +167,25 @@ type Token interface {
 	// interrupted call left, so it is safe to repeat until it was acknowledged.
 	// ErrUnsupported if the module can't hold the type at all, or not at that place.
 	Generate(ctx context.Context, spec Spec) (Stored, error)
+	// Import makes a key of a secret that was wrapped elsewhere; spec.Size does
+	// not matter. The secret is unwrapped inside the token and never outside it.
+	// ErrOpen for everything that is wrong with the blob, a secret of another
+	// type too, and then the token holds nothing of it. It can be repeated as
+	// Generate can. ErrUnsupported if the token can't do it; see Hold.Import.
+	Import(ctx context.Context, spec Spec, p Package) (Stored, error)
 	// Key returns a handle of a stored key. It does not talk to the token:
 	// what is wrong with the key shows at its first use.
 	Key(s Stored) (Key, error)
-	// Destroy removes a PlaceObject key; nil if it is gone already. For
-	// PlaceWrapped keys it only drops what is cached of it.
+	// Destroy removes a PlaceObject key, but for one whose Name says Keep; nil if
+	// it is gone already. For all others it only drops what is cached of it.
 	Destroy(ctx context.Context, s Stored) error
+	// Objects returns the private and secret keys of the token that fit a name, no
+	// more than limit, whoever made them.
+	Objects(ctx context.Context, like ObjectName, limit int) ([]Object, error)
+	// Adopt finds the one key that fits a name and returns how to use it from now
+	// on; its Name is complete. ErrNotFound, ErrAmbiguous; ErrUnsupported if
+	// Claviger can't use such a key, and for system keys.
+	Adopt(ctx context.Context, like ObjectName) (Stored, error)
 	// Random fills p with random bytes of the token.
 	Random(ctx context.Context, p []byte) error
 	// Close logs out by ending the driver's processes and sessions. Keys of a
@@ -207,12 +229,15 @@ type Software interface {
 	// bytes, for the import of secrets. ErrOpen if wrapped is not authentic. The
 	// caller wipes the result.
 	Unwrap(kek, wrapped []byte) (secret []byte, err error)
+	// Wrap is the reverse, for 1 to 65536 bytes.
+	Wrap(kek, secret []byte) (wrapped []byte, err error)
 }
 
 // Hold says how a token can hold keys of a type.
 type Hold struct {
 	Wrapped bool   // as wrapped keys
 	Object  bool   // as token objects
+	Import  bool   // a wrapped secret of the type can be unwrapped inside the token
 	Note    string // what is composed or a quirk, "" if all is native
 }
 

@@ -52,8 +52,8 @@ func TestCareOfWrappedKeys(t *testing.T) {
 	}
 }
 
-// The first part of an import is opened in the HSM token, with every hash that
-// callers choose.
+// An import is opened in the HSM token, with every hash that callers choose, and
+// stays there but for protection=software.
 func TestImportThroughToken(t *testing.T) {
 	t.Parallel()
 	s := harness.SoftHSM(t, harness.Options{})
@@ -66,16 +66,22 @@ func TestImportThroughToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		wrapped = append(wrapped, harness.KeyWrap(t, kek, make([]byte, 32))...)
-		body := map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(wrapped), "hash_function": name, "protection": "software"}
-		s.OK(t, "POST", "transit/keys/"+name+"/import", body)
-		// AES-GCM test case 14 of McGrew and Viega: key, nonce and plaintext are zeros
-		p := s.OK(t, "PUT", "transit/decrypt/"+name, map[string]any{"ciphertext": "vault:v1:AAAAAAAAAAAAAAAAzqdAPU1ga24HTsXTuvOdGNDRyKeZmWvwJluYtdSKuRk="})["plaintext"]
-		if p != base64.StdEncoding.EncodeToString(make([]byte, 16)) {
-			t.Errorf("%s: plaintext %v", name, p)
+		for protection, want := range map[string]string{"": "wrapped", "wrapped": "wrapped", "token": "token", "software": "software"} {
+			body := map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(wrapped), "hash_function": name, "protection": protection}
+			key := name + protection
+			s.OK(t, "POST", "transit/keys/"+key+"/import", body)
+			if got := s.OK(t, "GET", "transit/keys/"+key, nil)["protection"]; got != want {
+				t.Errorf("%s: protection %v", key, got)
+			}
+			// AES-GCM test case 14 of McGrew and Viega: key, nonce and plaintext are zeros
+			p := s.OK(t, "PUT", "transit/decrypt/"+key, map[string]any{"ciphertext": "vault:v1:AAAAAAAAAAAAAAAAzqdAPU1ga24HTsXTuvOdGNDRyKeZmWvwJluYtdSKuRk="})["plaintext"]
+			if p != base64.StdEncoding.EncodeToString(make([]byte, 16)) {
+				t.Errorf("%s: plaintext %v", key, p)
+			}
 		}
-		delete(body, "protection")
+		body := map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(wrapped), "hash_function": name, "type": "ecdsa-p256"}
 		if status, answer := s.Do(t, "POST", "transit/keys/other/import", body); status != 400 {
-			t.Errorf("without protection: status %d: %v", status, answer)
+			t.Errorf("a secret of another type: status %d: %v", status, answer)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // importProtection is where the vectors' secrets are kept; "" leaves the choice
 // to the server, and what its HSM token can't hold is then kept in software.
-const importProtection = "software"
+const importProtection = ""
 
 func TestMain(m *testing.M) { harness.Main(m) }
 

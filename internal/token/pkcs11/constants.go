@@ -29,6 +29,7 @@ const (
 	AttrNeverExtract    CKA = 0x164
 	AttrAlwaysSensitive CKA = 0x165
 	AttrModifiable      CKA = 0x170
+	AttrAlwaysAuth      CKA = 0x202
 	AttrECParams        CKA = 0x180
 	AttrECPoint         CKA = 0x181
 	AttrWrapWithTrusted CKA = 0x210
@@ -43,11 +44,14 @@ const (
 
 // Key types (CKA_KEY_TYPE).
 const (
-	KeyRSA     uint64 = 0x00
-	KeyEC      uint64 = 0x03
-	KeyGeneric uint64 = 0x10
-	KeyAES     uint64 = 0x1F
-	KeyEdwards uint64 = 0x40
+	KeyRSA        uint64 = 0x00
+	KeyEC         uint64 = 0x03
+	KeyGeneric    uint64 = 0x10
+	KeySHA256HMAC uint64 = 0x2B
+	KeySHA384HMAC uint64 = 0x2C
+	KeySHA512HMAC uint64 = 0x2D
+	KeyAES        uint64 = 0x1F
+	KeyEdwards    uint64 = 0x40
 )
 
 // User types (C_Login) and session state CKS_RW_USER_FUNCTIONS.

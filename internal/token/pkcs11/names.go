@@ -118,9 +118,11 @@ const (
 	GenericKeyGen CKM = 0x0350
 	ECKeyGen      CKM = 0x1040
 	ECDSA         CKM = 0x1041
+	RSAAESWrap    CKM = 0x1054 // RSA-OAEP of an AES key ‖ AES-KWP of the secret
 	EdwardsKeyGen CKM = 0x1055
 	EdDSA         CKM = 0x1057
 	AESKeyGen     CKM = 0x1080
+	AESCBCPad     CKM = 0x1085
 	AESGCM        CKM = 0x1087
 	AESWrap       CKM = 0x2109 // RFC 3394, multiples of 8 bytes
 	AESWrapPad    CKM = 0x210A // in v2.40 the padded form is of the module's choice; SoftHSM2: RFC 5649

@@ -43,5 +43,9 @@ func (*Session) Wrap(CKM, Handle, Handle) ([]byte, error) { return nil, errNoCgo
 func (*Session) Unwrap(CKM, Handle, []byte, *Template) (Handle, error) {
 	return 0, errNoCgo
 }
+func (*Session) UnwrapOAEP(CKM, CKM, uint32, int, Handle, []byte, *Template) (Handle, error) {
+	return 0, errNoCgo
+}
+func (*Session) Create(*Template) (Handle, error)         { return 0, errNoCgo }
 func (*Session) Random([]byte) error                      { return errNoCgo }
 func (*Session) Batch(Op, Handle, []byte, []byte, []Item) {}

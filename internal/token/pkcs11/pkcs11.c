@@ -167,6 +167,30 @@ CK_RV cl_unwrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, vo
 	return CALL(C_UnwrapKey, s, &m, kek, blob, nblob, a, nt, o);
 }
 
+CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG hash, CK_ULONG mgf, CK_ULONG aes_bits,
+	CK_ULONG kek, void *blob, CK_ULONG nblob, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o)
+{
+	CK_ATTRIBUTE a[MAX_ATTRS];
+	CK_RSA_PKCS_OAEP_PARAMS oaep = {hash, mgf, 1 /* CKZ_DATA_SPECIFIED */, NULL, 0};
+	CK_RSA_AES_KEY_WRAP_PARAMS both = {aes_bits, &oaep};
+	CK_MECHANISM m = {mech, &oaep, sizeof oaep};
+	if (aes_bits) {
+		m.pParameter = &both;
+		m.ulParameterLen = sizeof both;
+	}
+	if (fill(a, t, nt, data))
+		return CKR_HOST_MEMORY;
+	return CALL(C_UnwrapKey, s, &m, kek, blob, nblob, a, nt, o);
+}
+
+CK_RV cl_create(CK_FUNCTION_LIST *f, CK_ULONG s, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o)
+{
+	CK_ATTRIBUTE a[MAX_ATTRS];
+	if (fill(a, t, nt, data))
+		return CKR_HOST_MEMORY;
+	return CALL(C_CreateObject, s, a, nt, o);
+}
+
 CK_RV cl_random(CK_FUNCTION_LIST *f, CK_ULONG s, void *p, CK_ULONG n) { return CALL(C_GenerateRandom, s, p, n); }
 
 static CK_RV start(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, uint32_t fn, CK_MECHANISM *m)
@@ -208,6 +232,10 @@ void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t 
 			gcm = (CK_GCM_PARAMS){in + it->nonce, it->nonce_len, it->nonce_len * 8UL, aad, it->aad_len, 128};
 			m.pParameter = &gcm;
 			m.ulParameterLen = sizeof gcm;
+			break;
+		case CL_IV:
+			m.pParameter = in + it->nonce;
+			m.ulParameterLen = it->nonce_len;
 			break;
 		case CL_PSS:
 			m.pParameter = &pss;

@@ -63,6 +63,11 @@ typedef struct {
 } CK_RSA_PKCS_OAEP_PARAMS;
 
 typedef struct {
+	CK_ULONG ulAESKeyBits;
+	CK_RSA_PKCS_OAEP_PARAMS *pOAEPParams;
+} CK_RSA_AES_KEY_WRAP_PARAMS;
+
+typedef struct {
 	void *CreateMutex, *DestroyMutex, *LockMutex, *UnlockMutex;
 	CK_ULONG flags;
 	void *pReserved;
@@ -91,7 +96,9 @@ struct CK_FUNCTION_LIST {
 	CK_RV (*C_GetSessionInfo)(CK_ULONG, CK_SESSION_INFO *);
 	CK_UNUSED C_GetOperationState, C_SetOperationState;
 	CK_RV (*C_Login)(CK_ULONG, CK_ULONG, CK_BYTE *, CK_ULONG);
-	CK_UNUSED C_Logout, C_CreateObject, C_CopyObject;
+	CK_UNUSED C_Logout;
+	CK_RV (*C_CreateObject)(CK_ULONG, CK_ATTRIBUTE *, CK_ULONG, CK_ULONG *);
+	CK_UNUSED C_CopyObject;
 	CK_RV (*C_DestroyObject)(CK_ULONG, CK_ULONG);
 	CK_UNUSED C_GetObjectSize;
 	CK_RV (*C_GetAttributeValue)(CK_ULONG, CK_ULONG, CK_ATTRIBUTE *, CK_ULONG);
@@ -128,7 +135,7 @@ struct CK_FUNCTION_LIST {
 typedef struct { uint64_t type; uint32_t off, len; } cl_attr;
 
 enum { CL_ENCRYPT = 1, CL_DECRYPT = 2, CL_SIGN = 3 };
-enum { CL_PLAIN = 0, CL_GCM = 1, CL_PSS = 2, CL_OAEP = 3 };
+enum { CL_PLAIN = 0, CL_GCM = 1, CL_PSS = 2, CL_OAEP = 3, CL_IV = 4 };
 /* Which call of an item failed: 1 is the Init call, 2 the operation. */
 enum { CL_AT_INIT = 1, CL_AT_CALL = 2 };
 
@@ -164,6 +171,10 @@ CK_RV cl_generate_pair(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, cl_attr *
 CK_RV cl_wrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n);
 CK_RV cl_unwrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, void *blob, CK_ULONG nblob,
 	cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
+/* Unwraps with CKM_RSA_PKCS_OAEP, or with CKM_RSA_AES_KEY_WRAP if aes_bits is not 0. */
+CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG hash, CK_ULONG mgf, CK_ULONG aes_bits,
+	CK_ULONG kek, void *blob, CK_ULONG nblob, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
+CK_RV cl_create(CK_FUNCTION_LIST *f, CK_ULONG s, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
 CK_RV cl_random(CK_FUNCTION_LIST *f, CK_ULONG s, void *p, CK_ULONG n);
 /* Performs items [0,n) in order and stops after the first whose failure is not
  * confined to it (see cl_batch in pkcs11.c); items that were tried have done=1. */

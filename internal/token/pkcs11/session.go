@@ -121,6 +121,25 @@ func (s *Session) Unwrap(m CKM, kek Handle, blob []byte, t *Template) (Handle, e
 	return Handle(o), check("C_UnwrapKey", rv)
 }
 
+// UnwrapOAEP makes an object of a blob that was wrapped under an RSA key: with
+// CKM_RSA_PKCS_OAEP, or with CKM_RSA_AES_KEY_WRAP if aesBits, the size of the AES
+// key between, is not 0. hash and mgf are those of OAEP; its label is empty.
+func (s *Session) UnwrapOAEP(m, hash CKM, mgf uint32, aesBits int, kek Handle, blob []byte, t *Template) (Handle, error) {
+	var o C.CK_ULONG
+	a, n, data := t.c()
+	rv := C.cl_unwrap_oaep(s.f, s.h, C.CK_ULONG(m), C.CK_ULONG(hash), C.CK_ULONG(mgf), C.CK_ULONG(aesBits), C.CK_ULONG(kek),
+		ptr(blob), C.CK_ULONG(len(blob)), a, n, data, &o)
+	return Handle(o), check("C_UnwrapKey", rv)
+}
+
+// Create makes an object of a template with its value (C_CreateObject).
+func (s *Session) Create(t *Template) (Handle, error) {
+	var o C.CK_ULONG
+	a, n, data := t.c()
+	err := check("C_CreateObject", C.cl_create(s.f, s.h, a, n, data, &o))
+	return Handle(o), err
+}
+
 // Random fills p (C_GenerateRandom).
 func (s *Session) Random(p []byte) error {
 	return check("C_GenerateRandom", C.cl_random(s.f, s.h, ptr(p), C.CK_ULONG(len(p))))

@@ -113,6 +113,9 @@ func (t *Template) Ulong(a CKA, v uint64) *Template {
 	return t.Bytes(a, binary.NativeEndian.AppendUint64(nil, v)[:ulongSize])
 }
 
+// Wipe overwrites the values, for a template that holds a secret.
+func (t *Template) Wipe() { clear(t.data) }
+
 // String adds an attribute with a value of text and returns t.
 func (t *Template) String(a CKA, v string) *Template { return t.Bytes(a, []byte(v)) }
 
@@ -134,6 +137,7 @@ const (
 	GCM   Param = 1 // CK_GCM_PARAMS with a 128-bit tag, nonce and AAD of the item
 	PSS   Param = 2 // CK_RSA_PKCS_PSS_PARAMS
 	OAEP  Param = 3 // CK_RSA_PKCS_OAEP_PARAMS, label = AAD of the item
+	IV    Param = 4 // the nonce of the item is the initialisation vector
 )
 
 // Op is the operation of a Batch.

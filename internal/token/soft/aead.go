@@ -14,8 +14,9 @@ import (
 // aeadKey holds the prepared cipher (NIST SP 800-38D, RFC 8439,
 // draft-irtf-cfrg-xchacha), so that a call costs no key schedule.
 type aeadKey struct {
-	aead cipher.AEAD
-	typ  token.Type
+	aead  cipher.AEAD
+	typ   token.Type
+	block cipher.Block // of AES keys, for CBC
 }
 
 func openAEAD(t token.Type, secret []byte) (token.Key, error) {
@@ -26,7 +27,11 @@ func openAEAD(t token.Type, secret []byte) (token.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare a key of type %s: %w", t, err)
 	}
-	return &aeadKey{aead, t}, nil
+	k := &aeadKey{aead: aead, typ: t}
+	if t == token.AES128 || t == token.AES256 {
+		k.block, err = aes.NewCipher(secret)
+	}
+	return k, err
 }
 
 func newAEAD(t token.Type, secret []byte) (cipher.AEAD, error) {
@@ -49,6 +54,9 @@ func newGCM(secret []byte) (cipher.AEAD, error) {
 
 // Do implements token.Key for Seal and Open.
 func (k *aeadKey) Do(ctx context.Context, op token.Op, items []token.Item) error {
+	if k.block != nil && (op.Kind == token.EncryptCBC || op.Kind == token.DecryptCBC) {
+		return k.doCBC(ctx, op, items)
+	}
 	if op.Kind != token.Seal && op.Kind != token.Open {
 		return wrongKind(k.typ, op.Kind)
 	}

@@ -16,7 +16,7 @@ import (
 
 // contents is the plain body of a key file. Its form, big-endian:
 //
-//	1      flags: bit 0, the KEK is transferable
+//	1      flags: bit 0, the KEK is transferable; bit 1, objects have names
 //	4      number of objects
 //
 // and each object, in the order of their IDs:
@@ -28,6 +28,8 @@ import (
 //	1 + n  label, UTF-8
 //	2 + n  secret, in Engine's form
 //	2 + n  public key, PKIX DER, empty for symmetric and HMAC keys
+//	1      if objects have names: 0, or 1 for one that other programs gave a name
+//	1 + n  and then its CKA_ID
 //
 // A contents that was published is never changed, but copied.
 type contents struct {
@@ -54,6 +56,8 @@ type object struct {
 	label  string
 	secret []byte
 	public []byte
+	named  bool        // label and ckaID were chosen by a caller
+	ckaID  []byte      // of a named object
 	gone   atomic.Bool // it was destroyed or replaced
 }
 
@@ -88,18 +92,53 @@ func (c *contents) system(u use) *object {
 func (c *contents) encode() []byte {
 	size := 5
 	for _, o := range c.objects {
-		size += 32 + len(o.typ.String()) + len(o.label) + len(o.secret) + len(o.public)
+		size += 34 + len(o.ckaID) + len(o.typ.String()) + len(o.label) + len(o.secret) + len(o.public)
 	}
 	b := make([]byte, 1, size) // large enough, so that no copy is left behind unwiped
+	named := false
+	for _, o := range c.objects {
+		named = named || o.named
+	}
 	if c.transferable {
-		b[0] = 1
+		b[0] = flagTransferable
+	}
+	if named {
+		b[0] |= flagNames
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(c.objects)))
 	ids := slices.SortedFunc(maps.Keys(c.objects), func(x, y token.ID) int { return bytes.Compare(x[:], y[:]) })
 	for _, id := range ids {
 		b = c.objects[id].append(b)
+		if named {
+			b = c.objects[id].appendName(b)
+		}
 	}
 	return b
+}
+
+// Flags of the contents. Names are written only where there are some, so that
+// all others stay as the first release has them.
+const (
+	flagTransferable = 1
+	flagNames        = 2
+)
+
+func (o *object) appendName(b []byte) []byte {
+	if !o.named {
+		return append(b, 0)
+	}
+	return append(append(b, 1, byte(len(o.ckaID))), o.ckaID...)
+}
+
+// parseName is the reverse of appendName.
+func (o *object) parseName(s *cryptobyte.String) error {
+	var named uint8
+	var id cryptobyte.String
+	if !s.ReadUint8(&named) || named > 1 || named == 1 && (!s.ReadUint8LengthPrefixed(&id) || len(id) > token.MaxObjectID) {
+		return errContents
+	}
+	o.named, o.ckaID = named == 1, bytes.Clone(id)
+	return nil
 }
 
 func (o *object) append(b []byte) []byte {
@@ -123,13 +162,16 @@ func parseContents(plain []byte) (*contents, error) {
 	if !s.ReadUint8(&flags) || !s.ReadUint32(&count) {
 		return nil, errContents
 	}
-	if flags > 1 {
+	if flags > flagTransferable|flagNames {
 		return nil, fmt.Errorf("the key file has flags (%#x) that this release does not know", flags)
 	}
-	c := &contents{transferable: flags == 1, objects: make(map[token.ID]*object)}
+	c := &contents{transferable: flags&flagTransferable != 0, objects: make(map[token.ID]*object)}
 	var seen [useCount]bool
 	for range count {
 		o, err := parseObject(&s)
+		if err == nil && flags&flagNames != 0 {
+			err = o.parseName(&s)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -55,8 +55,8 @@ func (Engine) Generate(spec token.Spec) (secret, public []byte, err error) {
 
 func checkSpec(spec token.Spec) error {
 	switch {
-	case !spec.Type.Valid():
-		return fmt.Errorf("%w: %s is no key type", token.ErrUnsupported, spec.Type)
+	case !spec.Type.Made():
+		return fmt.Errorf("%w: no keys of type %s are made", token.ErrUnsupported, spec.Type)
 	case spec.Type == token.HMAC && (spec.Size < minHMAC || spec.Size > maxHMAC):
 		return fmt.Errorf("%w: an HMAC key of %d bytes; it can have %d to %d",
 			token.ErrUnsupported, spec.Size, minHMAC, maxHMAC)
@@ -127,7 +127,7 @@ func openPrivate(t token.Type, secret []byte) (token.Key, crypto.PublicKey, erro
 		}
 	case *rsa.PrivateKey:
 		if t.Class() == token.ClassRSA && priv.N.BitLen() == t.Bits() {
-			return &rsaKey{priv, t}, priv.Public(), nil
+			return newRSAKey(priv, t), priv.Public(), nil
 		}
 	}
 	return nil, nil, fmt.Errorf("the secret is not of type %s", t)
@@ -145,9 +145,9 @@ func alive(ctx context.Context) error {
 func wrongKind(t token.Type, k token.Kind) error {
 	name := "operation " + fmt.Sprint(uint8(k))
 	switch k {
-	case token.Seal:
+	case token.Seal, token.EncryptCBC:
 		name = "encryption"
-	case token.Open, token.Decrypt:
+	case token.Open, token.Decrypt, token.DecryptCBC:
 		name = "decryption"
 	case token.Sign:
 		name = "signing"

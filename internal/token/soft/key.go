@@ -22,6 +22,9 @@ func (t *Token) Generate(ctx context.Context, spec token.Spec) (token.Stored, er
 	if len(spec.Label) > 255 {
 		return token.Stored{}, fmt.Errorf("a label of %d bytes; it can have up to 255", len(spec.Label))
 	}
+	if spec.Name != nil {
+		return t.generateNamed(ctx, spec)
+	}
 	o, err := newObject(useCaller, spec)
 	if err != nil {
 		return token.Stored{}, err
@@ -89,7 +92,7 @@ func (o *object) end() {
 
 // Destroy implements token.Token. It refuses system keys.
 func (t *Token) Destroy(ctx context.Context, s token.Stored) error {
-	if err := t.ready(ctx); err != nil || s.Place != token.PlaceObject {
+	if err := t.ready(ctx); err != nil || s.Place != token.PlaceObject || s.Name != nil && s.Name.Keep {
 		return err
 	}
 	t.mu.Lock()
@@ -97,14 +100,14 @@ func (t *Token) Destroy(ctx context.Context, s token.Stored) error {
 	if err := t.ready(ctx); err != nil {
 		return err
 	}
-	o := t.contents.objects[s.ID]
+	o := t.contents.lookup(&s)
 	switch {
 	case o == nil:
 		return nil
 	case o.use != useCaller:
 		return fmt.Errorf("the key %q is a system key, which only ends with the token", o.label)
 	}
-	if err := t.commit(t.contents.without(s.ID)); err != nil {
+	if err := t.commit(t.contents.without(o.id)); err != nil {
 		return err
 	}
 	o.end()
@@ -173,7 +176,7 @@ func (k *key) load(ctx context.Context) (*loadedKey, error) {
 }
 
 func (k *key) loadObject() (*loadedKey, error) {
-	o := k.token.contents.objects[k.stored.ID]
+	o := k.token.contents.lookup(&k.stored)
 	if o == nil {
 		return nil, fmt.Errorf("%w: ID %x", token.ErrNotFound, k.stored.ID)
 	}

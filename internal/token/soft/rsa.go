@@ -6,8 +6,11 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/big"
+	"sync"
 
 	"filippo.io/bigmod"
 
@@ -18,6 +21,17 @@ import (
 type rsaKey struct {
 	priv *rsa.PrivateKey
 	typ  token.Type
+	// rejection is what messages of wrong padding are made of: SHA-256 of the
+	// private exponent.
+	rejection func() [sha256.Size]byte
+}
+
+func newRSAKey(priv *rsa.PrivateKey, t token.Type) *rsaKey {
+	return &rsaKey{priv, t, sync.OnceValue(func() [sha256.Size]byte {
+		d := priv.D.FillBytes(make([]byte, priv.Size()))
+		defer clear(d)
+		return sha256.Sum256(d)
+	})}
 }
 
 // Do implements token.Key for Sign (PKCS1v15, PSS) and Decrypt (OAEP).
@@ -45,8 +59,10 @@ func (k *rsaKey) check(op token.Op) error {
 	switch {
 	case op.Kind != token.Sign && op.Kind != token.Decrypt:
 		return wrongKind(k.typ, op.Kind)
+	case op.Kind == token.Decrypt && op.Scheme == token.PKCS1v15 && op.Hash == 0:
+		return nil
 	case !sign && (op.Kind == token.Sign || op.Scheme != token.OAEP):
-		return fmt.Errorf("%w: RSA signs with PKCS1v15 or PSS and decrypts with OAEP", token.ErrUnsupported)
+		return fmt.Errorf("%w: RSA signs with PKCS1v15 or PSS and decrypts with OAEP, or PKCS1v15 without a hash", token.ErrUnsupported)
 	case op.Scheme == token.PKCS1v15 && op.Hash == 0:
 		return nil
 	case !hashOK(op.Hash):
@@ -63,6 +79,9 @@ func (k *rsaKey) check(op token.Op) error {
 }
 
 func (k *rsaKey) one(op token.Op, it *token.Item) ([]byte, error) {
+	if op.Kind == token.Decrypt && op.Scheme == token.PKCS1v15 {
+		return k.decryptPKCS1(it.In)
+	}
 	if op.Kind == token.Decrypt {
 		// The hash state belongs to this call; both hashes of OAEP are op.Hash.
 		out, err := rsa.DecryptOAEP(op.Hash.New(), nil, k.priv, it.In, it.AAD)
@@ -82,6 +101,19 @@ func (k *rsaKey) one(op token.Op, it *token.Item) ([]byte, error) {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	return out, nil
+}
+
+// decryptPKCS1 never fails for its padding: see token.OpenPKCS1v15.
+func (k *rsaKey) decryptPKCS1(in []byte) ([]byte, error) {
+	if len(in) != k.priv.Size() || new(big.Int).SetBytes(in).Cmp(k.priv.N) >= 0 {
+		return nil, token.ErrOpen
+	}
+	em, err := rsaPrivate(k.priv, in)
+	if err != nil {
+		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	secret := k.rejection()
+	return token.OpenPKCS1v15(nil, em, secret[:], in), nil
 }
 
 func (k *rsaKey) sign(op token.Op, in []byte) ([]byte, error) {

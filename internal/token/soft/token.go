@@ -86,7 +86,7 @@ func (t *Token) ready(ctx context.Context) error {
 func (t *Token) Info() token.Info {
 	holds := make(map[token.Type]token.Hold)
 	for _, typ := range token.Types() {
-		holds[typ] = token.Hold{Wrapped: true, Object: true}
+		holds[typ] = token.Hold{Wrapped: true, Object: true, Import: true}
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -149,9 +149,14 @@ func newObject(u use, spec token.Spec) (*object, error) {
 }
 
 func (o *object) stored() token.Stored {
-	return token.Stored{
+	s := token.Stored{
 		Type: o.typ, Size: o.size, Place: token.PlaceObject, ID: o.id, Public: bytes.Clone(o.public),
 	}
+	if o.named {
+		name := o.name()
+		s.Name = &name
+	}
+	return s
 }
 
 // AuditKey implements token.Token.

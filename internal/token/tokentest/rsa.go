@@ -55,6 +55,7 @@ func (k subject) useRSA(t *testing.T) {
 	k.usePKCS1v15(t, pub)
 	k.usePSS(t, pub)
 	k.useOAEP(t, pub)
+	k.useDecryptPKCS1v15(t, pub)
 	for _, op := range []token.Op{
 		{Kind: token.Sign, Hash: crypto.SHA256},
 		{Kind: token.Sign, Scheme: token.OAEP, Hash: crypto.SHA256},

@@ -102,6 +102,8 @@ func (s *suite) testToken(t *testing.T) {
 		s.run(t, "Random", func(t *testing.T) { s.testRandom(t, tok) })
 		s.run(t, "Unsupported", func(t *testing.T) { s.testUnsupported(t, tok) })
 		s.run(t, "Blobs", func(t *testing.T) { s.testBlobs(t, tok) })
+		s.run(t, "Import", func(t *testing.T) { s.testImport(t, tok) })
+		s.run(t, "Objects", func(t *testing.T) { s.testObjects(t, tok) })
 		s.run(t, "Contexts", func(t *testing.T) { s.testContexts(t, tok) })
 		s.run(t, "ManyAtOnce", func(t *testing.T) { s.testManyAtOnce(t, tok) })
 		for typ, places := range s.held(tok) {
@@ -227,6 +229,9 @@ func (k subject) use(t *testing.T) {
 	switch k.typ.Class() {
 	case token.ClassAEAD:
 		k.useAEAD(t)
+		if k.typ == token.AES128 || k.typ == token.AES256 {
+			k.useCBC(t)
+		}
 	case token.ClassEd25519:
 		k.useEd25519(t)
 	case token.ClassECDSA:

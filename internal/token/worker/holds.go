@@ -37,12 +37,26 @@ func (h *hsm) learn(ctx context.Context) error {
 		hold.Note = strings.Join(append(notes, note...), "; ")
 		holds[t] = hold
 	}
+	h.learnImports(holds)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.info.Holds = holds
 	h.info.Transferable = h.facts.transferable
 	h.info.Quirks = h.quirks()
 	return nil
+}
+
+// learnImports notes which types can be imported. Their wrapping key must be a
+// key of the token too.
+func (h *hsm) learnImports(holds map[token.Type]token.Hold) {
+	h.mu.RLock()
+	f := h.facts
+	h.mu.RUnlock()
+	wrapping := holds[token.RSA4096]
+	for t, hold := range holds {
+		hold.Import = (wrapping.Wrapped || wrapping.Object) && h.imports(t, &f) == ""
+		holds[t] = hold
+	}
 }
 
 // lacks returns why the token can't hold keys of a type at all, "" if it can.

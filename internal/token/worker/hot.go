@@ -57,6 +57,9 @@ func (p *process) load(l *loadRequest) (pkcs11.Handle, error) {
 		return findLabel(p.keeper, class, l.label)
 	case fromBlob:
 		return p.unwrapBlob(l)
+	case fromName:
+		class, _ := classOf(l.typ)
+		return findName(p.keeper, class, l.label, l.blob)
 	case fromEphemeral:
 		k, err := p.bear(p.keeper, l.typ, int(l.size), birth{})
 		if err != nil {

@@ -68,12 +68,16 @@ func must(b []byte, err error) []byte {
 	return b
 }
 
+func inspectCommand(cfg Config) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestInspectChild$", "-test.v")
+	cmd.Env = append(append(os.Environ(), cfg.Env...), "INSPECT_TOKEN=1")
+	return cmd
+}
+
 // inspect checks every object's attributes and returns a line for each.
 func inspect(t *testing.T, cfg Config, transferable bool) (lines []string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestInspectChild$", "-test.v")
-	cmd.Env = append(append(os.Environ(), cfg.Env...), "INSPECT_TOKEN=1")
-	out, err := cmd.CombinedOutput()
+	out, err := inspectCommand(cfg).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

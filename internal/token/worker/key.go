@@ -26,6 +26,9 @@ type key struct {
 	parse    sync.Once
 	n        *big.Int
 	parseErr error
+
+	rejectMu  sync.Mutex
+	rejection []byte // see learnRejection; nil: not known yet
 }
 
 type lastPlan struct {
@@ -43,11 +46,17 @@ func newKey(h *hsm, s token.Stored, from source, label string) *key {
 		k.ident.sum = maphash.Bytes(blobSeed, s.Blob)
 	case fromLabel:
 		k.ident.sum = maphash.String(blobSeed, label)
+	case fromName:
+		k.label = s.Name.Label
+		k.ident.sum = maphash.String(blobSeed, string(appendName(nil, s.Name)))
 	}
 	return k
 }
 
 func (k *key) loadRequest(slot uint32) loadRequest {
+	if k.ident.from == fromName {
+		return loadRequest{slot: slot, from: fromName, typ: k.stored.Type, label: k.label, blob: k.stored.Name.ID}
+	}
 	return loadRequest{slot: slot, from: k.ident.from, typ: k.stored.Type, id: k.stored.ID, size: uint32(k.stored.Size),
 		label: k.label, blob: k.stored.Blob}
 }
@@ -82,6 +91,11 @@ func (k *key) Do(ctx context.Context, op token.Op, items []token.Item) error {
 		return nil
 	}
 	defer k.h.pool.cfg.Observe.call(kindName(op.Kind), time.Now())
+	if op.Kind == token.Decrypt && op.Scheme == token.PKCS1v15 {
+		if err := k.learnRejection(ctx); err != nil {
+			return err
+		}
+	}
 	p, err := k.plan(op)
 	if err != nil {
 		return err
@@ -101,6 +115,8 @@ func kindName(kind token.Kind) string {
 		return "sign"
 	case token.MAC:
 		return "mac"
+	case token.EncryptCBC:
+		return "encrypt"
 	}
 	return "decrypt"
 }
@@ -421,7 +437,7 @@ func (k *key) failedLoad(f *flight, c *call, w *failure) (again bool, _ error) {
 	case w.reason == reasonUnwrap && isForgedBlob(w.code, c.proc.facts.forgedBlob):
 		return false, fmt.Errorf("%w: %w", token.ErrBlob, w)
 	case w.reason == reasonUnwrap || w.reason == reasonNotReady:
-	case w.reason == reasonFind && k.ident.from == fromObject && f.missed < len(missPauses):
+	case w.reason == reasonFind && (k.ident.from == fromObject || k.ident.from == fromName) && f.missed < len(missPauses):
 		f.pause = missPauses[f.missed]
 		f.missed++
 		return true, nil

@@ -41,6 +41,12 @@ func (k *key) planFor(op token.Op) (plan, error) {
 	switch {
 	case op.Kind == token.Seal && class == token.ClassAEAD, op.Kind == token.Open && class == token.ClassAEAD:
 		return k.planAEAD(op)
+	case (op.Kind == token.EncryptCBC || op.Kind == token.DecryptCBC) && class == token.ClassAEAD:
+		return k.planCBC(op)
+	case op.Kind == token.Decrypt && class == token.ClassRSA && op.Scheme == token.PKCS1v15 && op.Hash == 0:
+		return k.planOpenPKCS1()
+	case op.Kind == token.Decrypt && class == token.ClassRSA && op.Scheme == rawRSA:
+		return k.planRaw()
 	case op.Kind == token.MAC && class == token.ClassHMAC:
 		return k.planHMAC(op)
 	case op.Kind == token.Sign && class == token.ClassECDSA:
@@ -158,8 +164,9 @@ func (k *key) planEd25519() (plan, error) {
 
 // rsaPlan begins a plan of an RSA key; k bytes are the modulus.
 func (k *key) rsaPlan(op pkcs11.Op) (p plan, size int) {
-	cost := map[token.Type]int64{token.RSA2048: 40, token.RSA3072: 120, token.RSA4096: 300}[k.stored.Type]
-	return plan{op: op, cost: cost, chunk: 4}, k.stored.Type.Bits() / 8
+	bits := int64(k.stored.Type.Bits())
+	cost := 40 * bits * bits * bits / (2048 * 2048 * 2048)
+	return plan{op: op, cost: max(cost, 10), chunk: 4}, k.stored.Type.Bits() / 8
 }
 
 func digestError(hash crypto.Hash, got int) error {

@@ -66,6 +66,7 @@ func (s *slowLane) run() {
 		if err != nil && deviceGone(err) {
 			s.p.fatal(err)
 		}
+		clear(f.payload)
 		if err := s.p.write(appendAnswer(nil, f, err, body)); err != nil {
 			s.p.fatal(err)
 		}
@@ -106,6 +107,36 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 			err = orGone(s.session, err)
 		}
 		return func(b []byte) []byte { return appendStored(b, st) }, err
+	case frameImport:
+		r, err := parseImport(f.payload)
+		if err != nil {
+			return nil, &failure{reason: reasonFrame, msg: "import: malformed"}
+		}
+		st, err := p.importKey(&r)
+		return func(b []byte) []byte { return appendStored(b, st) }, err
+	case frameObjects:
+		r := reader{b: f.payload}
+		like, limit := r.name(), int(r.u32())
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "objects: malformed"}
+		}
+		list, err := p.objects(like, limit)
+		return func(b []byte) []byte { return appendObjects(b, list) }, err
+	case frameAdopt:
+		r := reader{b: f.payload}
+		like := r.name()
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "adopt: malformed"}
+		}
+		st, err := p.adopt(like)
+		return func(b []byte) []byte { return appendStored(appendName(b, st.Name), st) }, err
+	case frameErase:
+		r := reader{b: f.payload}
+		name := r.name()
+		if r.end() != nil {
+			return nil, &failure{reason: reasonFrame, msg: "erase: malformed"}
+		}
+		return nil, p.erase(name)
 	default: // frameTry
 		r := reader{b: f.payload}
 		typ, size := token.Type(r.u8()), int(r.u32())

@@ -260,6 +260,10 @@ func seamError(err error) error {
 		seam = token.ErrExists
 	case f.reason == reasonFind, f.reason == reasonKEK, f.reason == reasonGone:
 		seam = token.ErrNotFound
+	case f.reason == reasonMany:
+		seam = token.ErrAmbiguous
+	case f.reason == reasonOpen:
+		return token.ErrOpen
 	case f.reason == reasonHold:
 		seam = token.ErrUnsupported
 	case f.code == pkcs11.PINIncorrect, f.code == pkcs11.PINInvalid, f.code == pkcs11.PINLenRange, f.code == pkcs11.PINExpired:

@@ -65,6 +65,7 @@ func (p *process) learn() (facts, error) {
 	}
 	f.forgedTag = p.forgedTag()
 	f.forgedBlob = p.forgedBlob()
+	p.learnImport(&f)
 	return f, nil
 }
 

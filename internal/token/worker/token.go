@@ -90,6 +90,9 @@ func (h *hsm) Key(s token.Stored) (token.Key, error) {
 	}
 	switch s.Place {
 	case token.PlaceObject:
+		if s.Name != nil {
+			return newKey(h, s, fromName, ""), nil
+		}
 		return newKey(h, s, fromObject, ""), nil
 	case token.PlaceWrapped:
 		if len(s.Blob) == 0 {
@@ -158,6 +161,7 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		f.forgedTag, f.forgedBlob = h.facts.forgedTag, h.facts.forgedBlob
+		f.kwp, f.creates, f.edwards = h.facts.kwp, h.facts.creates, h.facts.edwards
 		h.facts, h.provisioned = f, time.Now()
 		h.info.Transferable = f.transferable
 		h.info.Quirks = h.quirks()
@@ -193,8 +197,14 @@ func (h *hsm) Generate(ctx context.Context, spec token.Spec) (st token.Stored, e
 	if object {
 		defer h.one(ctx)()
 	}
+	if spec.Name != nil {
+		if err := h.checkName(ctx, &spec); err != nil {
+			return token.Stored{}, err
+		}
+	}
 	err = h.ask(ctx, frameGenerate, appendSpec(nil, spec), true, cost, func(pr *proc, r *reader) (err error) {
 		if st, err = parseStored(r); err == nil && st.Place == token.PlaceObject {
+			st.Name = spec.Name
 			h.place(pr, st)
 		}
 		return err
@@ -229,10 +239,13 @@ func (h *hsm) Destroy(ctx context.Context, s token.Stored) error {
 		return err
 	}
 	h.drop(k.(*key).ident)
-	if s.Place != token.PlaceObject {
+	if s.Place != token.PlaceObject || s.Name != nil && s.Name.Keep {
 		return nil
 	}
 	defer h.one(ctx)()
+	if s.Name != nil {
+		return seamError(h.ask(ctx, frameErase, appendName(nil, s.Name), true, 2, nil))
+	}
 	return seamError(h.ask(ctx, frameDestroy, s.ID[:], true, 2, nil))
 }
 
@@ -249,6 +262,9 @@ func (h *hsm) drop(id identity) {
 // processes may see the object a moment later.
 func (h *hsm) place(pr *proc, st token.Stored) {
 	k := newKey(h, st, fromObject, "")
+	if st.Name != nil {
+		k = newKey(h, st, fromName, "")
+	}
 	h.drop(k.ident)
 	pr.preload(k)
 }

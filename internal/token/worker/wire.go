@@ -32,6 +32,10 @@ const (
 	frameProvision = 10
 	frameSystem    = 11
 	frameTry       = 12
+	frameImport    = 13
+	frameObjects   = 14
+	frameAdopt     = 15
+	frameErase     = 16
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )
@@ -175,6 +179,9 @@ const (
 	reasonSession                // the login or the device is gone; the worker ends
 	reasonNotReady               // hot frame for an empty slot
 	reasonGone                   // the token shows none of its system keys (any more)
+	reasonOpen                   // a wrapped secret is not authentic, or of another type
+	reasonRefused                // the module has no such way; the server knows another
+	reasonMany                   // more than one object fits a name
 )
 
 // failure is an error that crossed the wire.
@@ -254,6 +261,7 @@ const (
 	fromBlob      source = 2 // unwrapped by the KEK
 	fromLabel     source = 3 // system key by CKA_LABEL
 	fromEphemeral source = 4 // made for this worker, for trials and measurements
+	fromName      source = 5 // token object by CKA_LABEL and, in the place of the blob, CKA_ID
 )
 
 // loadRequest asks to put a key into a slot of the worker's table.

@@ -118,6 +118,9 @@ type facts struct {
 	forgedBlob   pkcs11.CKR // and to a forged wrapped key
 	wrap         pkcs11.CKM // the mechanism that wraps keys, valid if canWrap
 	canWrap      bool
+	kwp          pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
+	creates      bool       // the module takes a secret from outside as a session object
+	edwards      bool       // Ed25519 keys can be unwrapped, and their public half shows
 }
 
 func (f *facts) append(b []byte) []byte {
@@ -129,14 +132,17 @@ func (f *facts) append(b []byte) []byte {
 	b = appendU32(b, uint32(f.forgedTag))
 	b = appendU32(b, uint32(f.forgedBlob))
 	b = appendU32(b, uint32(f.wrap))
-	return appendBool(b, f.canWrap)
+	b = appendBool(b, f.canWrap)
+	b = appendU32(b, uint32(f.kwp))
+	return appendBool(appendBool(b, f.creates), f.edwards)
 }
 
 func parseFacts(r *reader) (facts, error) {
 	f := facts{kek: r.u8() != 0, transferable: r.u8() != 0, trusted: r.u8() != 0, storage: token.Type(r.u8())}
 	f.storageKey = append([]byte(nil), r.bytes()...)
 	f.forgedTag, f.forgedBlob, f.wrap = pkcs11.CKR(r.u32()), pkcs11.CKR(r.u32()), pkcs11.CKM(r.u32())
-	f.canWrap = r.u8() != 0
+	f.canWrap, f.kwp = r.u8() != 0, pkcs11.CKM(r.u32())
+	f.creates, f.edwards = r.u8() != 0, r.u8() != 0
 	return f, r.end()
 }
 
@@ -163,7 +169,11 @@ func appendSpec(b []byte, s token.Spec) []byte {
 	b = append(b, byte(s.Type), byte(s.Place))
 	b = append(b, s.ID[:]...)
 	b = appendU32(b, uint32(s.Size))
-	return appendBytes(b, s.Label)
+	b = appendBytes(b, s.Label)
+	if s.Name == nil {
+		return appendBool(b, false)
+	}
+	return appendName(appendBool(b, true), s.Name)
 }
 
 func parseSpec(p []byte) (token.Spec, error) {
@@ -171,5 +181,8 @@ func parseSpec(p []byte) (token.Spec, error) {
 	s := token.Spec{Type: token.Type(r.u8()), Place: token.Place(r.u8())}
 	copy(s.ID[:], r.take(len(s.ID)))
 	s.Size, s.Label = int(r.u32()), r.str()
+	if r.u8() != 0 {
+		s.Name = new(r.name())
+	}
 	return s, r.end()
 }

@@ -103,6 +103,54 @@ static CK_RV initialize(void *args)
 	return real->C_Initialize(args);
 }
 
+/* With SHIM_WHOLE set the module has CKM_RSA_AES_KEY_WRAP to unwrap with. */
+#define WHOLE 0x1054UL
+
+static CK_RV mechanisms(CK_ULONG slot, CK_ULONG *list, CK_ULONG *n)
+{
+	CK_ULONG room = *n;
+	CK_RV rv = real->C_GetMechanismList(slot, list, n);
+	if (rv || !getenv("SHIM_WHOLE"))
+		return rv;
+	if (list && *n < room)
+		list[*n] = WHOLE;
+	++*n;
+	return 0;
+}
+
+static CK_RV mechanism_info(CK_ULONG slot, CK_ULONG m, CK_MECHANISM_INFO *i)
+{
+	if (m != WHOLE || !getenv("SHIM_WHOLE"))
+		return real->C_GetMechanismInfo(slot, m, i);
+	*i = (CK_MECHANISM_INFO){1024, 4096, 0x40000};
+	return 0;
+}
+
+static CK_RV unwrap(CK_ULONG s, CK_MECHANISM *m, CK_ULONG key, CK_BYTE *blob, CK_ULONG n, CK_ATTRIBUTE *t, CK_ULONG nt,
+	CK_ULONG *o)
+{
+	if (m->mechanism != WHOLE)
+		return real->C_UnwrapKey(s, m, key, blob, n, t, nt, o);
+	note("whole", "u");
+	CK_RSA_AES_KEY_WRAP_PARAMS *p = m->pParameter;
+	if (m->ulParameterLen != sizeof *p || p->ulAESKeyBits != 256)
+		return 0x71; /* CKR_MECHANISM_PARAM_INVALID */
+	CK_BYTE modulus[1024], no = 0, yes = 1;
+	CK_ATTRIBUTE size = {0x120, modulus, sizeof modulus};
+	CK_RV rv = real->C_GetAttributeValue(s, key, &size, 1);
+	if (rv)
+		return rv;
+	CK_MECHANISM oaep = {0x9, p->pOAEPParams, sizeof *p->pOAEPParams}, pad = {0x210a, NULL, 0};
+	CK_ULONG secret = 4, aes = 0x1f, between;
+	CK_ATTRIBUTE as[] = {{0, &secret, sizeof secret}, {0x100, &aes, sizeof aes}, {1, &no, 1}, {0x107, &yes, 1}};
+	rv = real->C_UnwrapKey(s, &oaep, key, blob, size.ulValueLen, as, 4, &between);
+	if (rv)
+		return rv == 0x7 ? 0x71 : rv;
+	rv = real->C_UnwrapKey(s, &pad, between, blob + size.ulValueLen, n - size.ulValueLen, t, nt, o);
+	real->C_DestroyObject(s, between);
+	return rv;
+}
+
 CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 {
 	void *dl = dlopen(getenv("SHIM_REAL"), RTLD_NOW | RTLD_LOCAL);
@@ -117,6 +165,9 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 	mine.C_Sign = sign;
 	mine.C_Encrypt = encrypt;
 	mine.C_Login = login;
+	mine.C_GetMechanismList = mechanisms;
+	mine.C_GetMechanismInfo = mechanism_info;
+	mine.C_UnwrapKey = unwrap;
 	mine.C_GenerateKeyPair = generate_pair;
 	*list = &mine;
 	return 0;
