@@ -33,6 +33,9 @@ type Service struct {
 
 	crls sync.Mutex // held while a CRL is made
 	ocsp sync.Map   // path of a mount to *ocspCache
+
+	tidies    sync.Map   // path of a mount to *tidying
+	tidyStart sync.Mutex // held while one is started, or all are stopped
 }
 
 // New returns a service on a store and keys that may still be sealed.
@@ -68,11 +71,15 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.crlOperations()...)
 	ops = append(ops, s.patchOperations()...)
 	ops = append(ops, s.adoptOperations()...)
+	ops = append(ops, s.certListOperations()...)
+	ops = append(ops, s.authorityOperations()...)
+	ops = append(ops, s.tidyOperations()...)
 	return append(ops, s.ocspOperations()...)
 }
 
 // Reset is called at seal: everything that was read is forgotten.
 func (s *Service) Reset() {
+	s.stopTidies("")
 	s.mounts.Clear()
 	s.ocsp.Clear()
 }
@@ -114,6 +121,7 @@ func (s *Service) settleInterrupted(ctx context.Context, n string, version int64
 // Unmount deletes everything of a mount but its keys, which internal/keys
 // deletes. It may be called again if it was interrupted.
 func (s *Service) Unmount(ctx context.Context, mount string) error {
+	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
 	for _, table := range []string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig} {

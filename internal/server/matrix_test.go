@@ -308,6 +308,7 @@ func (c *matrixCalls) allowed(row matrixRow) {
 	token := c.with(needs(c.o)...)
 	if row.alone {
 		s, token = running(c.t, config.Dev(c.t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}), "root"
+		do(c.t, s, "PUT", "sys/mounts/pki", "root", api.CreateMount{Type: "pki"}, nil)
 	}
 	c.expect("allowed", s, token, c.path, c.body, row.status)
 }

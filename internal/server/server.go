@@ -197,6 +197,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.tidyTokens(untilDone) })
 	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() {
+		s.pki.Keep(untilDone, func() map[string]string { return s.guard.Mounted("pki") }, s.guard.System)
+	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	notifyReady(s.log)
 	select {
