@@ -53,10 +53,11 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
-const mountKind = "pki"
+// MountKind is the kind of mounts that are certificate authorities.
+const MountKind = "pki"
 
 func meta(name, path string, verb op.Verb, help string) op.Meta {
-	return op.Meta{Name: mountKind + "." + name, Mount: mountKind, Path: path, Verb: verb, Help: help, MayMiss: true}
+	return op.Meta{Name: MountKind + "." + name, Mount: MountKind, Path: path, Verb: verb, Help: help, MayMiss: true}
 }
 
 // Operations returns the table of everything this service does.
