@@ -52,11 +52,12 @@ func (f *flaky) Apply(ctx context.Context, changes ...store.Change) error {
 // env is an authority on the real store and the embedded token.
 type env struct {
 	*Service
-	t      testing.TB
-	db     *flaky
-	sealed *store.Sealed
-	holder *token.Holder
-	clock  atomic.Int64 // offset in seconds
+	t        testing.TB
+	db       *flaky
+	sealed   *store.Sealed
+	holder   *token.Holder
+	clock    atomic.Int64 // offset in seconds
+	excepted []string     // lints that the certificates of this test may break
 }
 
 func newEnv(t testing.TB) *env {
@@ -77,6 +78,7 @@ func newEnv(t testing.TB) *env {
 	must(t, tok.Provision(bg, false))
 	e.holder.Set(tok)
 	e.restart()
+	t.Cleanup(e.lintAll)
 	return e
 }
 
