@@ -57,7 +57,7 @@ func TestMigrateHSMDaemon(t *testing.T) {
 case $2 in
 start) before=$(grep -c '"Server listening"' `+d.log()+`)
 	hsmdaemon > /dev/null 2>&1 & echo $! > `+pid+`
-	[ -L `+bin+`/hsmdaemon ] || exit 0
+	[ -L `+bin+`/hsmdaemon ] || { wait; exit 0; }
 	for i in $(seq 200); do [ "$(grep -c '"Server listening"' `+d.log()+`)" = "$before" ] || exit 0; sleep 0.1; done; exit 1;;
 stop) [ ! -f `+pid+` ] || { kill $(cat `+pid+`); while kill -0 $(cat `+pid+`) 2>/dev/null; do sleep 0.1; done; rm `+pid+`; };;
 esac`)
