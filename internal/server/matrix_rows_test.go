@@ -113,11 +113,11 @@ var matrixRows = map[string]matrixRow{
 	"token.lookup":          {path: "lookup", body: `{"token":"$TOKEN"}`, status: 200, unknown: `lookup {"token":"s.none"}`, unknownIs: 403},
 	"token.lookup-self":     {path: "lookup-self", status: 200},
 	"token.lookup-accessor": {path: "lookup-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 200, unknown: `lookup-accessor {"accessor":"none"}`},
-	"token.renew":           {path: "renew", body: `{"token":"$TOKEN"}`, status: 200, unknown: `renew {"token":"s.none"}`, unknownIs: 403},
+	"token.renew":           {path: "renew", body: `{"token":"$TOKEN"}`, status: 200, unknown: `renew {"token":"s.none"}`},
 	"token.renew-self":      {path: "renew-self", body: `{}`, status: 200},
 	"token.revoke":          {path: "revoke", body: `{"token":"$TOKEN"}`, status: 204, takesAny: noMatter},
 	"token.revoke-self":     {path: "revoke-self", status: 204},
-	"token.revoke-accessor": {path: "revoke-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 204, unknown: `revoke-accessor {"accessor":"none"}`},
+	"token.revoke-accessor": {path: "revoke-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 204, takesAny: noMatter},
 
 	"token.renew-accessor": {path: "renew-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 200, unknown: `renew-accessor {"accessor":"none"}`},
 
@@ -195,7 +195,7 @@ var matrixRows = map[string]matrixRow{
 	"transit.wrapping-key":             {path: "wrapping_key", status: 200},
 	"transit.keys.csr":                 {path: "keys/p256/csr", body: `{}`, status: 200, unknown: "keys/unknown/csr {}"},
 	"transit.keys.set-certificate":     {path: "keys/p256/set-certificate", body: `{"certificate_chain":"no PEM"}`, status: 400, unknown: `keys/unknown/set-certificate {"certificate_chain":"no PEM"}`},
-	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 204, unknown: "keys/unknown/soft-delete"},
-	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 204, unknown: "keys/unknown/soft-delete-restore"},
+	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 200, unknown: "keys/unknown/soft-delete"},
+	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 200, unknown: "keys/unknown/soft-delete-restore"},
 	"transit.keys.trim":                {path: "keys/long/trim", body: `{"min_available_version":2}`, status: 200, unknown: `keys/unknown/trim {"min_available_version":2}`},
 }
