@@ -54,6 +54,9 @@ func prepared(u *url.URL, o options) ([]byte, error) {
 	if o.op == opHSMDaemon {
 		return prepareHSMDaemon(u, o)
 	}
+	if isPKI(o.op) {
+		return preparePKI(u, o)
+	}
 	path, body, err := prepare(o)
 	if err != nil {
 		return nil, err

@@ -92,6 +92,13 @@ func (b *bench) pairs() []pair {
 		{"AES-256-GCM 1 KiB / module's best", raw("encrypt", "aes256-gcm96", all...), b.api(soft, "encrypt", "aes256-gcm96", "", 1024, 1, 32)},
 		{"AES-256-GCM 1 KiB, batch 100 / module, 1 process", raw("encrypt", "aes256-gcm96", one...), b.api(soft, "encrypt", "aes256-gcm96", "", 1024, 100, 4)},
 		{"HMAC-SHA-256 64 B, batch 100 / module, 1 process", raw("hmac", "hmac", one...), b.api(soft, "hmac", "hmac", "", 64, 100, 4)},
+		{"RSA-2048 certificates / module's best", raw("sign", "rsa-2048", all...), b.api(soft, "certify", "rsa-2048", "", 32, 1, 64)},
+		{"RSA-2048 certificates, no_store / module's best", raw("sign", "rsa-2048", all...), b.api(soft, "certify-no-store", "rsa-2048", "", 32, 1, 64)},
+		{"P-256 certificates / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify", "ecdsa-p256", "", 32, 1, 64)},
+		{"P-256 certificates, 1 connection / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify", "ecdsa-p256", "", 32, 1, 1)},
+		{"P-256 certificates, no_store / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify-no-store", "ecdsa-p256", "", 32, 1, 64)},
+		{"P-256 certificates in software / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "certify", "ecdsa-p256", "software", 32, 1, 64)},
+		{"OCSP answers, kept / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "ocsp", "ecdsa-p256", "software", 32, 1, 64)},
 		{"AES-256-GCM 64 B in software / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "encrypt", "aes256-gcm96", "software", 64, 1, 64)},
 	}
 }

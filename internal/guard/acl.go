@@ -259,6 +259,8 @@ func needed(verb op.Verb, canCreate bool) caps {
 		return capList
 	case op.Delete:
 		return capDelete
+	case op.Patch:
+		return capPatch
 	}
 	if canCreate {
 		return capCreate | capUpdate

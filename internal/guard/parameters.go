@@ -31,7 +31,7 @@ func (l *limits) wraps(o *op.Operation, ttl api.Seconds) bool {
 // found; what the operation got is compared, not what was written, so that no
 // spelling of a value or name evades a rule.
 func (l *limits) permits(verb op.Verb, request any, sent, unknown []string) bool {
-	if verb != op.Read && verb != op.Write || len(l.allowed)+len(l.denied)+len(l.required) == 0 {
+	if verb != op.Read && !verb.HasBody() || len(l.allowed)+len(l.denied)+len(l.required) == 0 {
 		return true
 	}
 	given := parametersOf(request, sent)

@@ -33,7 +33,7 @@ type node struct {
 }
 
 // leaf holds the operations of one pattern, by verb.
-type leaf [op.Delete + 1]*op.Operation
+type leaf [op.Patch + 1]*op.Operation
 
 func (l *leaf) empty() bool { return *l == leaf{} }
 
@@ -53,7 +53,7 @@ func (t *table) add(o *op.Operation) error {
 	if t.names[o.Name] {
 		return fmt.Errorf("operation %s is declared twice", o.Name)
 	}
-	if o.Verb < op.Read || o.Verb > op.Delete {
+	if o.Verb < op.Read || o.Verb > op.Patch {
 		return fmt.Errorf("operation %s: %v", o.Name, o.Verb)
 	}
 	l, err := t.place(o)
@@ -158,7 +158,7 @@ func (m *match) push(value string) { m.params[m.n] = value; m.n++ }
 // tried, so that a key may be called like a sub-path of another verb.
 func (t *table) find(kind, path string, verb op.Verb, m *match) {
 	n := t.trees[kind]
-	if n == nil || path == "" || verb < op.Read || verb > op.Delete {
+	if n == nil || path == "" || verb < op.Read || verb > op.Patch {
 		return
 	}
 	n.find(path, verb, m)

@@ -93,7 +93,7 @@ func (c *call) mayWrap(o *op.Operation) error {
 		return fault.New(fault.Invalid, "endpoint requires response wrapping to be used").WithHint(hintWrapTTL)
 	case c.req.WrapTTL < 0 || c.req.WrapTTL > maxWrapTTL:
 		return fault.New(fault.Invalid, "an answer can be kept wrapped for 1 to %d seconds", maxWrapTTL)
-	case o.Bare && o.Verb == op.Write:
+	case o.Bare && o.Verb.HasBody():
 		return fault.New(fault.Invalid, "the answer of this call can't be wrapped").WithHint(hintLeaveWrapTTL)
 	}
 	return nil

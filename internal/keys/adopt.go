@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -81,6 +82,12 @@ const (
 // protection token and one version. If it exists and is of that object, nothing
 // happens. warnings say where the object is weaker than keys that are made here.
 func (s *Service) AdoptObject(ctx context.Context, mount, name string, like token.ObjectName) (warnings []string, err error) {
+	return s.adoptObject(ctx, mount, name, like, nil)
+}
+
+// adoptObject is AdoptObject; public, if not nil, must be the object's public key
+// in PKIX DER.
+func (s *Service) adoptObject(ctx context.Context, mount, name string, like token.ObjectName, public []byte) (warnings []string, err error) {
 	n := keyName{mount, name}
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -95,6 +102,9 @@ func (s *Service) AdoptObject(ctx context.Context, mount, name string, like toke
 	stored, err := tok.Adopt(ctx, like)
 	if err != nil {
 		return nil, adoptFault(err, &like)
+	}
+	if public != nil && !bytes.Equal(stored.Public, public) {
+		return nil, invalid("the key object is another key: its public key is not the one that was expected")
 	}
 	object := *stored.Name
 	object.Keep = like.Keep

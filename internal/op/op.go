@@ -20,6 +20,7 @@ const (
 	List
 	Write // create or update; PUT and POST over HTTP
 	Delete
+	Patch // change what is there; fields that are absent stay as they are
 )
 
 // String returns the verb as audit records and help show it.
@@ -33,9 +34,14 @@ func (v Verb) String() string {
 		return "write"
 	case Delete:
 		return "delete"
+	case Patch:
+		return "patch"
 	}
 	return fmt.Sprintf("verb %d", uint8(v))
 }
+
+// HasBody tells whether calls with this verb carry their request in a body.
+func (v Verb) HasBody() bool { return v == Write || v == Patch }
 
 // Audit says what of an operation is recorded.
 type Audit uint8
@@ -75,6 +81,9 @@ type Meta struct {
 	// Sealed operations may run while the server is sealed or not initialised.
 	Sealed bool
 	Audit  Audit
+	// MayMiss operations answer "not found" although their path names nothing: what
+	// they look for is named in the request, or is a default that need not be there.
+	MayMiss bool
 	// Bare answers carry the response type itself, without Vault's envelope.
 	Bare bool
 	// TopLevel answers repeat the fields of data beside it, for old clients.

@@ -49,6 +49,7 @@ type (
 		Get        *Operation  `json:"get,omitempty"`
 		Post       *Operation  `json:"post,omitempty"`
 		Delete     *Operation  `json:"delete,omitempty"`
+		Patch      *Operation  `json:"patch,omitempty"`
 	}
 	Operation struct {
 		OperationID string                `json:"operationId"`
@@ -106,6 +107,7 @@ var failures = map[int]struct{ name, text string }{
 	http.StatusForbidden:             {"Denied", "No client token, an unknown one, or one without the capability."},
 	http.StatusNotFound:              {"NotFound", "The named thing does not exist, or the list is empty (errors is empty then)."},
 	http.StatusRequestEntityTooLarge: {"TooLarge", "The body is beyond the limit."},
+	http.StatusUnsupportedMediaType:  {"MediaType", "A PATCH whose Content-Type is not application/merge-patch+json."},
 	http.StatusInternalServerError:   {"Internal", "The server failed, or the outcome is unknown."},
 	http.StatusServiceUnavailable:    {"Unavailable", "The server is sealed or not initialised, or the HSM token or the store does not answer."},
 }
@@ -175,6 +177,8 @@ func (b *builder) add(mount string, o *op.Operation) {
 		item.Post = d
 	case op.Delete:
 		item.Delete = d
+	case op.Patch:
+		item.Patch = d
 	case op.List:
 		d.Parameters = append([]Parameter{listParameter(item.Get == nil)}, d.Parameters...)
 		item.Get = both(d, item.Get)
@@ -253,6 +257,8 @@ func (b *builder) operation(mount string, o *op.Operation) *Operation {
 	fields := fieldsOf(o.Request)
 	switch {
 	case len(fields) == 0:
+	case o.Verb == op.Patch:
+		d.RequestBody = &Content{Content: map[string]MediaType{"application/merge-patch+json": {b.schema(o.Request, request)}}}
 	case o.Verb == op.Write:
 		d.RequestBody = jsonContent("", b.schema(o.Request, request))
 	default:
@@ -275,11 +281,14 @@ func Statuses(o *op.Operation) []int {
 	if saysNothing(o.Response) {
 		list = append(list, http.StatusNoContent)
 	}
-	if len(paramsOf(o)) > 0 || is[listed](o.Response) {
+	if len(paramsOf(o)) > 0 || is[listed](o.Response) || o.MayMiss {
 		list = append(list, http.StatusNotFound)
 	}
-	if o.Verb == op.Write {
+	if o.Verb.HasBody() {
 		list = append(list, http.StatusRequestEntityTooLarge)
+	}
+	if o.Verb == op.Patch {
+		list = append(list, http.StatusUnsupportedMediaType)
 	}
 	if is[statused](o.Response) {
 		list = append(list, 0)
@@ -293,6 +302,8 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 	for _, status := range Statuses(o) {
 		key := strconv.Itoa(status)
 		switch f, failed := failures[status]; {
+		case rawType(o.Response) != "" && is[statused](o.Response) && (status == 0 || status == http.StatusBadRequest):
+			answers[cmp.Or(map[int]string{0: "default"}[status], key)] = b.rawOrFailure(o)
 		case status == 0:
 			answers["default"] = jsonContent("A status that the state of the server or the request asks for.", b.answer(o))
 		case failed && is[statused](o.Response):
@@ -303,8 +314,7 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 		case status == http.StatusNoContent:
 			answers[key] = &Content{Description: "Done."}
 		case rawType(o.Response) != "":
-			mediaType, _, _ := strings.Cut(rawType(o.Response), ";")
-			answers[key] = &Content{Description: "The answer.", Content: map[string]MediaType{mediaType: {rawSchema(mediaType)}}}
+			answers[key] = rawContent(o)
 		case saysNothing(o.Response):
 			answers[key] = jsonContent("Done, with warnings.", &Schema{Ref: b.ref(reflect.TypeFor[api.Envelope](), answer)})
 		default:
@@ -312,6 +322,19 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 		}
 	}
 	return answers
+}
+
+func rawContent(o *op.Operation) *Content {
+	mediaType, _, _ := strings.Cut(rawType(o.Response), ";")
+	return &Content{Description: "The answer.", Content: map[string]MediaType{mediaType: {rawSchema(mediaType)}}}
+}
+
+// rawOrFailure is an answer that may be an error in the operation's own terms.
+func (b *builder) rawOrFailure(o *op.Operation) *Content {
+	c := rawContent(o)
+	c.Description = "The answer, with a status that says that not all is well; or an error of the common form."
+	c.Content["application/json"] = MediaType{&Schema{Ref: "#/components/schemas/ErrorResponse"}}
+	return c
 }
 
 // failures makes the components that failed calls share.

@@ -143,7 +143,7 @@ func Capability(o *op.Operation) string {
 	if o.AnyToken {
 		return "any client token"
 	}
-	name := map[op.Verb]string{op.Read: "read", op.List: "list", op.Write: "update", op.Delete: "delete"}[o.Verb]
+	name := map[op.Verb]string{op.Read: "read", op.List: "list", op.Write: "update", op.Delete: "delete", op.Patch: "patch"}[o.Verb]
 	if o.HasExists() {
 		name = "create or update"
 	}

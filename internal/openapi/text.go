@@ -82,13 +82,13 @@ func writeParams(b *strings.Builder, o *op.Operation) {
 	}
 }
 
-var methods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write: "POST", op.Delete: "DELETE"}
+var methods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write: "POST", op.Delete: "DELETE", op.Patch: "PATCH"}
 
 func writeOperation(b *strings.Builder, o *op.Operation, path string) {
 	fmt.Fprintf(b, "\n**%s %s** (`%s`)\n\n%s Needs %s.\n", methods[o.Verb], path, o.Name, o.Help, Capability(o))
 	if fields := fieldsOf(o.Request); len(fields) > 0 {
 		where := "Body"
-		if o.Verb != op.Write {
+		if !o.Verb.HasBody() {
 			where = "Query"
 		}
 		fmt.Fprintf(b, "\n%s:\n\n", where)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -22,22 +23,24 @@ import (
 // that is denied the path, with one that has every capability but the needed one,
 // with exactly the needed one, with a wrong body, for an unknown object, and on
 // servers that are sealed and not initialised. Every answer must be as the OpenAPI
-// document says. An operation without a row in matrixRows fails.
+// document says. An operation without a row fails.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	m := newMatrix(t)
 	table := m.open.guard.Table()
+	rows := maps.Clone(matrixRows)
+	maps.Copy(rows, pkiRows)
 	for _, o := range table {
-		row, ok := matrixRows[o.Name]
+		row, ok := rows[o.Name]
 		if !ok {
-			t.Errorf("%s has no row in matrixRows", o.Name)
+			t.Errorf("%s has no row in the matrix", o.Name)
 			continue
 		}
 		t.Run(o.Name, func(t *testing.T) { m.run(t, o, row) })
 	}
-	for name := range matrixRows {
+	for name := range rows {
 		if !slices.ContainsFunc(table, func(o *op.Operation) bool { return o.Name == name }) {
-			t.Errorf("matrixRows has %s, which is no operation", name)
+			t.Errorf("the matrix has %s, which is no operation", name)
 		}
 	}
 }
@@ -45,7 +48,7 @@ func TestMatrix(t *testing.T) {
 type matrix struct {
 	open, sealed, fresh *Server
 	document            *conformance.Document
-	words               *strings.Replacer
+	words, authority    *strings.Replacer
 }
 
 // newMatrix starts the servers, and makes the objects that the rows name.
@@ -96,6 +99,7 @@ func newMatrix(t *testing.T) *matrix {
 	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
+	m.authority = m.makeAuthority(t)
 	return m
 }
 
@@ -103,7 +107,7 @@ func newMatrix(t *testing.T) *matrix {
 // the OpenAPI document and the help show what is mounted. root is a root token.
 func mountEngines(t *testing.T, s *Server) {
 	t.Helper()
-	for _, engine := range conformance.Engines {
+	for _, engine := range append(slices.Clone(conformance.Engines), "pki") {
 		if status := do(t, s, "POST", "sys/mounts/"+engine, "root", map[string]string{"type": engine}, nil); status != 204 {
 			t.Fatalf("mounting %s: status %d", engine, status)
 		}
@@ -148,6 +152,9 @@ func (m *matrix) call(t *testing.T, s *Server, method, path, token, body string)
 		t.Fatal(err)
 	}
 	req.Header.Set("X-Vault-Token", token)
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -188,14 +195,14 @@ func (m *matrix) token(t *testing.T, path string, capabilities ...string) (text,
 	return a.Auth.ClientToken, a.Auth.Accessor
 }
 
-var matrixMethods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write: "POST", op.Delete: "DELETE"}
+var matrixMethods = map[op.Verb]string{op.Read: "GET", op.List: "LIST", op.Write: "POST", op.Delete: "DELETE", op.Patch: "PATCH"}
 
 // run is one operation's part of the matrix.
 func (m *matrix) run(t *testing.T, o *op.Operation, row matrixRow) {
-	path := o.Mount + "/" + m.words.Replace(row.path)
+	path := o.Mount + "/" + m.authority.Replace(m.words.Replace(row.path))
 	subject, accessor := m.token(t, path)
 	words := strings.NewReplacer("$TOKEN", subject, "$ACCESSOR", accessor)
-	c := &matrixCalls{m: m, t: t, o: o, method: matrixMethods[o.Verb], path: path, body: words.Replace(m.words.Replace(row.body))}
+	c := &matrixCalls{m: m, t: t, o: o, method: matrixMethods[o.Verb], path: path, body: m.authority.Replace(words.Replace(m.words.Replace(row.body)))}
 
 	c.expect("no client token", m.open, "", c.path, c.body, refusedUnless(o.Public, 403))
 	c.expect("unknown client token", m.open, "s.unknown", c.path, c.body, refusedUnless(o.Public, 403))
@@ -241,7 +248,7 @@ func refusedUnless(open bool, status int) int {
 // sent with a wrong body.
 func (c *matrixCalls) expect(what string, s *Server, token, path, body string, want ...int) matrixAnswer {
 	c.t.Helper()
-	if want[0] < 0 && c.o.Verb == op.Write {
+	if want[0] < 0 && c.o.Verb.HasBody() {
 		body = "{"
 	}
 	a := c.m.call(c.t, s, c.method, path, token, body)
@@ -256,7 +263,7 @@ func (c *matrixCalls) expect(what string, s *Server, token, path, body string, w
 
 // needs are the capabilities that suffice, sudo last.
 func needs(o *op.Operation) []string {
-	names := map[op.Verb][]string{op.Read: {"read"}, op.List: {"list"}, op.Write: {"update"}, op.Delete: {"delete"}}[o.Verb]
+	names := map[op.Verb][]string{op.Read: {"read"}, op.List: {"list"}, op.Write: {"update"}, op.Delete: {"delete"}, op.Patch: {"patch"}}[o.Verb]
 	if o.HasExists() {
 		names = []string{"create", "update"}
 	}
@@ -283,7 +290,7 @@ func (c *matrixCalls) with(capabilities ...string) string {
 func (c *matrixCalls) wrong() {
 	c.t.Helper()
 	token := c.with(needs(c.o)...)
-	if c.o.Verb != op.Write {
+	if !c.o.Verb.HasBody() {
 		c.expect("wrong query", c.m.open, token, c.path+"?x=%zz", "", 400)
 		return
 	}
@@ -314,6 +321,7 @@ func (c *matrixCalls) allowed(row matrixRow) {
 	token := c.with(needs(c.o)...)
 	if row.alone {
 		s, token = running(c.t, config.Dev(c.t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}), "root"
+		mountEngines(c.t, s)
 	}
 	c.expect("allowed", s, token, c.path, c.body, row.status)
 }

@@ -17,6 +17,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.custody.Operations()...)
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
+	ops = append(ops, s.pki.Operations()...)
 	ops = append(ops, s.pools.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	ops = append(ops, s.auditOperations()...)
@@ -57,6 +58,9 @@ func (s *Server) unsealed(ctx context.Context, t token.Token, keys store.Keyring
 	if err := s.keys.Start(ctx); err != nil {
 		return fmt.Errorf("starting the keys: %w", err)
 	}
+	if err := s.pki.Start(ctx); err != nil {
+		return fmt.Errorf("starting the certificate authorities: %w", err)
+	}
 	return nil
 }
 
@@ -65,6 +69,7 @@ func (s *Server) sealed() {
 	if err := s.trail.close(); err != nil {
 		s.log.Error("closing the audit log", "error", err)
 	}
+	s.pki.Reset()
 	s.keys.Reset()
 	s.pools.Reset()
 	s.guard.Reset()

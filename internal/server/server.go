@@ -18,6 +18,7 @@ import (
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/hmacpool"
 	"github.com/claviger/claviger/internal/keys"
+	"github.com/claviger/claviger/internal/pki"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/sqlite"
 	"github.com/claviger/claviger/internal/token"
@@ -52,6 +53,7 @@ type Server struct {
 	hsm       token.Holder
 	trail     trail
 	keys      *keys.Service
+	pki       *pki.Service
 	pools     *hmacpool.Service
 	custody   *custody.Custody
 	guard     *guard.Guard
@@ -164,6 +166,10 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if err != nil {
 		return err
 	}
+	s.pki, err = pki.New(pki.Options{Store: s.records, Keys: s.keys, Logger: s.log})
+	if err != nil {
+		return err
+	}
 	pools, err := s.poolOptions()
 	if err != nil {
 		return err
@@ -212,6 +218,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.tidyTokens(untilDone) })
 	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() {
+		s.pki.Keep(untilDone, func() map[string]string { return s.guard.Mounted(pki.MountKind) }, s.guard.System)
+	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
 	notifyReady(s.log)

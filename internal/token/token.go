@@ -229,6 +229,8 @@ type Software interface {
 	// bytes, for the import of secrets. ErrOpen if wrapped is not authentic. The
 	// caller wipes the result.
 	Unwrap(kek, wrapped []byte) (secret []byte, err error)
+	// Wrap is the reverse, for 1 to 65536 bytes.
+	Wrap(kek, secret []byte) (wrapped []byte, err error)
 }
 
 // Hold says how a token can hold keys of a type.

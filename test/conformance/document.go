@@ -121,7 +121,7 @@ func (d *Document) Find(method, path string) (name string, ok bool) {
 }
 
 // several are parameters that take more than one segment.
-var several = []string{"{path}", "{prefix}", "{url_lease_id}"}
+var several = []string{"{path}", "{prefix}", "{url_lease_id}", "{request}"}
 
 // OneSegment puts x for the parameters of a pattern that take more than one segment,
 // which validators of OpenAPI documents do not know. It returns false if there is none.

@@ -62,9 +62,11 @@ func verbOf(r *http.Request, path string) (op.Verb, error) {
 			return op.Read, nil
 		}
 	case http.MethodPatch:
+		// RFC 7396 section 4.
 		if mediaType(r.Header) != "application/merge-patch+json" {
 			return 0, fault.New(fault.MediaType, "PATCH requires Content-Type application/merge-patch+json")
 		}
+		return op.Patch, nil
 	}
 	return 0, fault.New(fault.Unsupported, "")
 }

@@ -125,7 +125,7 @@ type call struct {
 
 // decode fills an operation's request; it is guard.Request.Decode.
 func (c *call) decode(req any) (unknown []string, err error) {
-	if c.verb != op.Write {
+	if !c.verb.HasBody() {
 		c.noteNames(c.r.URL.RawQuery)
 		return decodeQuery(c.r.URL.RawQuery, req)
 	}
@@ -139,6 +139,9 @@ func (c *call) decode(req any) (unknown []string, err error) {
 	}
 	*buf = body
 	defer buffers.put(buf)
+	if raw, ok := req.(rawBody); ok {
+		return nil, raw.TakeRaw(body)
+	}
 	if whole, ok := req.(wholeBody); ok {
 		return nil, c.takeBody(whole, body)
 	}

@@ -41,6 +41,7 @@ func defineTable(d *testDoor) {
 	define(d, meta(op.Write, "echo"), echo)
 	define(d, meta(op.Read, "echo"), echo)
 	define(d, meta(op.Delete, "echo"), echo)
+	define(d, meta(op.Patch, "patch"), echo)
 	define(d, meta(op.List, "keys"), func(_ context.Context, _ *op.Call, r *echoRequest) (*api.Keys, error) {
 		return &api.Keys{Keys: r.L}, nil
 	})
@@ -141,7 +142,9 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/v1/a%ff", ``, "", 400, `{"errors":["the path must be UTF-8 without control characters"]}` + "\n"},
 		{"GET", "/v1/a%C2%80", ``, "", 400, `{"errors":["the path must be UTF-8 without control characters"]}` + "\n"},
 		{"PATCH", "/v1/echo", `{}`, "", 415, `{"errors":["PATCH requires Content-Type application/merge-patch+json"]}` + "\n"},
-		{"PATCH", "/v1/echo", `{}`, "Content-Type: application/merge-patch+json", 405, `{"errors":["unsupported operation"]}` + "\n"},
+		{"PATCH", "/v1/echo", `{}`, "Content-Type: application/merge-patch+json", 404, `{"errors":["no handler for route \"echo\". route entry not found."]}` + "\n"},
+		{"PATCH", "/v1/patch", `{"i":1,"zz":2}`, "Content-Type: application/merge-patch+json; charset=utf-8", 200, envelope + `{"s":"","b":null,"i":1,"d":0,"l":null},"wrap_info":null,"warnings":["Endpoint ignored these unrecognized parameters: [zz]"],"auth":null}` + "\n"},
+		{"PATCH", "/v1/patch", `i=1`, "Content-Type: application/merge-patch+json", 400, `{"errors":["failed to parse JSON input: expected a JSON object, such as {} at byte 1"]}` + "\n"},
 		{"SCAN", "/v1/keys", ``, "", 405, `{"errors":["unsupported operation"]}` + "\n"},
 		{"OPTIONS", "/v1/keys", ``, "", 405, `{"errors":["unsupported operation"]}` + "\n"},
 		{"GET", "/v1/echo", ``, "X-Vault-Namespace: root", 200, ok(empty)},

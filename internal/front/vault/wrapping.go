@@ -51,6 +51,10 @@ func parts(answer any) (data any, auth *api.Auth, wrap *api.WrapInfo) {
 	return answer, nil, nil
 }
 
+// rawBody is a request whose body is not JSON; it is taken as it came and must
+// be copied by whoever keeps it.
+type rawBody interface{ TakeRaw(body []byte) error }
+
 // wholeBody is a request that is the body itself, a JSON object of any form.
 type wholeBody interface{ TakeBody(json.RawMessage) }
 

@@ -115,3 +115,12 @@ func unwrapRounds(kek cipher.Block, out []byte) {
 func xorCounter(a []byte, t uint64) {
 	binary.BigEndian.PutUint64(a, binary.BigEndian.Uint64(a)^t)
 }
+
+// Wrap implements token.Software.
+func (Engine) Wrap(kek, secret []byte) ([]byte, error) {
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		return nil, fmt.Errorf("wrap a secret: %w", err)
+	}
+	return wrapKWP(block, secret)
+}
