@@ -32,7 +32,7 @@ var allowed = []struct {
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/pki", []string{"internal/keys", "internal/op", "api", "internal/store", "internal/token", "internal/fault"}},
 	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
-	{"internal/custody", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
+	{"internal/custody", []string{"internal/custody/sss", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/custody/sss", nil},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},

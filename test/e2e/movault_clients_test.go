@@ -70,7 +70,7 @@ func TestMigrateMoVault(t *testing.T) {
 	}
 	custodians := newGnuPG(t)
 	for i, name := range []string{"1111222233334444", "5555666677778888"} {
-		custodians.key(t, name + "@example.org")
+		custodians.key(t, name+"@example.org")
 		custodians.run(t, shareLines[i], "--encrypt", "-r", name+"@example.org", "--output", filepath.Join(dir, name+".pin.gpg"))
 	}
 	program(t, filepath.Join(bin, "sudo"), `exec "$@"`)

@@ -30,6 +30,12 @@ func movault(t *testing.T, module string, env []string, state string, args ...st
 	t.Helper()
 	cmd := exec.Command(harness.Binary(t), append([]string{"movault", "--listen", "127.0.0.1:0", "--state-dir", state}, args...)...)
 	cmd.Env = append(append(os.Environ(), env...), "TOKENLABEL=claviger-test", "PINSECRET="+daemonPIN, "PKCS11_MODULE="+module)
+	return served(t, cmd)
+}
+
+// served starts the program, until the test ends, and returns where it listens.
+func served(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
 	out, err := os.Create(log)
 	if err != nil {
@@ -44,9 +50,9 @@ func movault(t *testing.T, module string, env []string, state string, args ...st
 		_ = cmd.Wait()
 		out.Close()
 	})
-	served := regexp.MustCompile(`API is served","address":"([^"]*)"`)
+	listens := regexp.MustCompile(`API is served","address":"([^"]*)"`)
 	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if m := served.FindSubmatch(readFile(t, log)); m != nil {
+		if m := listens.FindSubmatch(readFile(t, log)); m != nil {
 			return string(m[1])
 		}
 	}

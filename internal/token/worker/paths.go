@@ -37,14 +37,7 @@ func parseHardening(s string) *hardening {
 // modulePaths returns what well-known modules read and write, by the same
 // environment variables that they obey. It names paths that may not exist.
 func modulePaths(getenv func(string) string) (read, write []string) {
-	confs := []string{getenv("SOFTHSM2_CONF")}
-	if confs[0] == "" {
-		confs = []string{"/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf"}
-		if home := getenv("HOME"); home != "" {
-			confs = append(confs, filepath.Join(home, ".config/softhsm2/softhsm2.conf"))
-		}
-	}
-	for _, c := range confs {
+	for _, c := range softHSMConfs(getenv) {
 		read = append(read, c)
 		if b, err := os.ReadFile(c); err == nil {
 			if dir := softHSMTokenDir(string(b)); dir != "" {
@@ -62,6 +55,30 @@ func modulePaths(getenv func(string) string) (read, write []string) {
 	}
 	write = append(write, "/dev/tpm0", "/dev/tpmrm0")
 	return read, write
+}
+
+// softHSMConfs returns the files in which SoftHSM2 looks for its configuration; the
+// first that exists counts.
+func softHSMConfs(getenv func(string) string) []string {
+	if conf := getenv("SOFTHSM2_CONF"); conf != "" {
+		return []string{conf}
+	}
+	var confs []string
+	if home := getenv("HOME"); home != "" {
+		confs = append(confs, filepath.Join(home, ".config/softhsm2/softhsm2.conf"))
+	}
+	return append(confs, "/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf")
+}
+
+// SoftHSMTokenDir returns the directory in which SoftHSM2 keeps its tokens, by the
+// configuration that it reads in this environment, or "".
+func SoftHSMTokenDir(getenv func(string) string) string {
+	for _, c := range softHSMConfs(getenv) {
+		if b, err := os.ReadFile(c); err == nil {
+			return softHSMTokenDir(string(b))
+		}
+	}
+	return ""
 }
 
 // softHSMTokenDir returns directories.tokendir of a softhsm2.conf, or "".
