@@ -52,7 +52,7 @@ func (c *Ceremony) Run(ctx context.Context) (pin []byte, files []string, err err
 		return nil, nil, deviceFault(err, "look at the HSM token")
 	case !st.Present:
 		return nil, nil, fault.New(fault.Unavailable, "the PKCS#11 module shows no token and no free slot for one; nothing was changed")
-	case st.Label != "":
+	case st.Initialized:
 		return nil, nil, ceremonyExists(st.Label, nil)
 	case st.MaxPIN > 0 && st.MaxPIN < ceremonyPIN:
 		return nil, nil, fault.New(fault.Invalid, "the HSM token takes PINs of at most %d bytes, and the ceremony makes them of %d", st.MaxPIN, ceremonyPIN)
@@ -68,7 +68,7 @@ func (c *Ceremony) Run(ctx context.Context) (pin []byte, files []string, err err
 	if err := c.Device.Create(ctx, ps.so, ps.user); err != nil {
 		made.remove()
 		if errors.Is(err, token.ErrExists) {
-			return nil, nil, ceremonyExists("", err)
+			return nil, nil, ceremonyExists(st.Label, err)
 		}
 		e, _ := errors.AsType[*fault.Error](deviceFault(err, "create the HSM token"))
 		return nil, nil, e.WithHint("if the HSM shows a new token now, it was left half-made: %s", removal(""))
