@@ -99,7 +99,7 @@ func TestCeremonyRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"the token fails": {public, 3, 2, fault.Internal, "create the HSM token", func(_ *Ceremony, d *memDevice) { d.faults.armOn("device.Create") }},
+		"the token fails": {public, 3, 2, fault.Unavailable, "create the HSM token", func(_ *Ceremony, d *memDevice) { d.faults.armOn("device.Create") }},
 	} {
 		c, d := newTestCeremony(t, x.keys, x.n, x.t)
 		if x.make != nil {

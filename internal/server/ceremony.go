@@ -31,6 +31,9 @@ type Ceremony struct {
 // PIN, which the caller wipes; nil if the token is there already. Records of another
 // token in the state directory are an error, before anything is changed.
 func (c *Ceremony) Run(ctx context.Context, cfg *config.Config, log *slog.Logger) ([]byte, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil { // the token's lock file is there
+		return nil, fmt.Errorf("making the state directory: %w", err)
+	}
 	wc := WorkerConfig(&cfg.Token)
 	wc.Logger = log
 	device, err := worker.NewDevice(wc)

@@ -23,7 +23,7 @@ type ceremony struct {
 
 func newCeremony(t *testing.T) *ceremony {
 	t.Helper()
-	c := &ceremony{custodians: newGnuPG(t), keys: t.TempDir(), state: t.TempDir()}
+	c := &ceremony{custodians: newGnuPG(t), keys: t.TempDir(), state: filepath.Join(t.TempDir(), "state")}
 	module, env := tokentest.SoftHSM(t)
 	c.tokens = filepath.Join(filepath.Dir(strings.TrimPrefix(env[0], "SOFTHSM2_CONF=")), "tokens")
 	c.env = append(append(os.Environ(), env...), "MY_TOKENLABEL=DEMO", "PKCS11_MODULE="+module, "GNUPGHOME="+c.custodians.home, "HSM_KEYSHARES=3")
