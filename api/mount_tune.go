@@ -6,7 +6,7 @@ type TuneMount struct {
 	Description     *string           `json:"description,omitempty" audit:"plain" doc:"for people"`
 	DefaultLeaseTTL string            `json:"default_lease_ttl,omitempty" audit:"plain" doc:"time of a lease for which nothing else is said, such as 1h; system for the server's"`
 	MaxLeaseTTL     string            `json:"max_lease_ttl,omitempty" audit:"plain" doc:"longest time of a lease, such as 24h; system for the server's"`
-	Options         map[string]string `json:"options,omitzero" audit:"plain" doc:"kept and shown, without an effect"`
+	Options         map[string]string `json:"options,omitzero" audit:"plain" doc:"added to those that are there; an empty value removes one; without an effect"`
 	MountSettings
 }
 

@@ -10,9 +10,9 @@ import (
 // Sealer is a named key of an AEAD type (aes256-gcm96 and its like) for
 // authenticated encryption. It is safe for concurrent use.
 //
-// It is no cipher.AEAD: there the caller chooses nonces and Seal cannot fail,
-// while here the server chooses them, as the safety of the key depends on it,
-// and a call over the network may fail. Versions are the server's business too:
+// The server chooses the nonces, as the safety of the key depends on them, and a
+// call over the network may fail: AEAD gives a cipher.AEAD for programs that need
+// that interface nevertheless. Versions are the server's business too:
 // Seal uses the newest and Open the one that the ciphertext names, so a rotation
 // needs no change in the program.
 type Sealer struct {

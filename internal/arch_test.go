@@ -32,6 +32,7 @@ var allowed = []struct {
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/pki/acme", []string{"api", "internal/fault"}},
 	{"internal/pki", []string{"internal/pki/acme", "internal/keys", "internal/op", "api", "internal/store", "internal/token", "internal/fault"}},
+	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
 	{"internal/custody", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
@@ -43,7 +44,7 @@ var allowed = []struct {
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
-		"internal/openapi", "internal/keys", "internal/pki", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
+		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker",
 	}},
 	{"internal/cli", []string{

@@ -22,11 +22,11 @@ func measure(o options) (*Result, error) {
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("-addr %q is no http or https address", o.addr)
 	}
-	path, body, err := prepare(o)
+	request, err := prepared(u, o)
 	if err != nil {
 		return nil, err
 	}
-	l := &load{url: u, request: rawRequest(u, o, path, body)}
+	l := &load{url: u, request: request}
 	if err := l.run(o.connections, o.warmup); err != nil {
 		return nil, err
 	}
@@ -48,6 +48,20 @@ func measure(o options) (*Result, error) {
 		res.P50, res.P99, res.Max = us(l.times[n/2]), us(l.times[n*99/100]), us(l.times[n-1])
 	}
 	return res, nil
+}
+
+func prepared(u *url.URL, o options) ([]byte, error) {
+	if o.op == opHSMDaemon {
+		return prepareHSMDaemon(u, o)
+	}
+	if isPKI(o.op) {
+		return preparePKI(u, o)
+	}
+	path, body, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	return rawRequest(u, o, path, body), nil
 }
 
 func rawRequest(u *url.URL, o options, path string, body []byte) []byte {

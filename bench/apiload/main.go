@@ -69,7 +69,7 @@ func parseFlags() options {
 	var o options
 	flag.StringVar(&o.addr, "addr", firstEnv("CLAVIGER_ADDR", "VAULT_ADDR", "BAO_ADDR"), "address of the server, http or https")
 	flag.StringVar(&o.mount, "mount", "transit", "path of the transit mount")
-	flag.StringVar(&o.op, "op", "encrypt", "encrypt, decrypt, rewrap, sign, verify, hmac, random or echo (seal-status)")
+	flag.StringVar(&o.op, "op", "encrypt", "encrypt, decrypt, rewrap, sign, verify, hmac, random, echo (seal-status), hsmdaemon (decrypt at that front), certify, certify-no-store or ocsp")
 	flag.StringVar(&o.keyType, "type", "aes256-gcm96", "key type")
 	flag.StringVar(&o.key, "key", "", "name of the key; default one of its own")
 	flag.StringVar(&o.protection, "protection", "", "token, wrapped or software; default the server's")

@@ -4,6 +4,10 @@
 // it prints medians and the ratio of each round's pair.
 //
 //	go run ./bench/compare -claviger bin/claviger
+//
+// With -peer it measures another server with Vault's API instead, whose token is
+// in PEER_TOKEN and which has an engine at transit/, beside a development server
+// with keys in software: what both do without an HSM.
 package main
 
 import (
@@ -24,6 +28,7 @@ type options struct {
 	rounds           int
 	duration         time.Duration
 	only             string
+	peer             string
 }
 
 func main() {
@@ -33,6 +38,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each pair")
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "time of each measurement")
 	flag.StringVar(&o.only, "only", "", "measure only pairs whose name contains this")
+	flag.StringVar(&o.peer, "peer", "", "address of another server with Vault's API, token in PEER_TOKEN")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
@@ -73,6 +79,9 @@ func (b *bench) pairs() []pair {
 	raw := func(op, typ string, shapes ...[2]int) func() (float64, error) {
 		return func() (float64, error) { return b.best(op, typ, shapes) }
 	}
+	if b.peer != "" {
+		return b.peerPairs()
+	}
 	soft := b.softhsm
 	one := [][2]int{{1, 1}, {1, 2}, {1, 4}}
 	all := append(slices.Clone(one), [2]int{2, 1}, [2]int{2, 2})
@@ -83,8 +92,38 @@ func (b *bench) pairs() []pair {
 		{"AES-256-GCM 1 KiB / module's best", raw("encrypt", "aes256-gcm96", all...), b.api(soft, "encrypt", "aes256-gcm96", "", 1024, 1, 32)},
 		{"AES-256-GCM 1 KiB, batch 100 / module, 1 process", raw("encrypt", "aes256-gcm96", one...), b.api(soft, "encrypt", "aes256-gcm96", "", 1024, 100, 4)},
 		{"HMAC-SHA-256 64 B, batch 100 / module, 1 process", raw("hmac", "hmac", one...), b.api(soft, "hmac", "hmac", "", 64, 100, 4)},
+		{"RSA-2048 certificates / module's best", raw("sign", "rsa-2048", all...), b.api(soft, "certify", "rsa-2048", "", 32, 1, 64)},
+		{"RSA-2048 certificates, no_store / module's best", raw("sign", "rsa-2048", all...), b.api(soft, "certify-no-store", "rsa-2048", "", 32, 1, 64)},
+		{"P-256 certificates / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify", "ecdsa-p256", "", 32, 1, 64)},
+		{"P-256 certificates, 1 connection / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify", "ecdsa-p256", "", 32, 1, 1)},
+		{"P-256 certificates, no_store / module's best", raw("sign", "ecdsa-p256", all...), b.api(soft, "certify-no-store", "ecdsa-p256", "", 32, 1, 64)},
+		{"P-256 certificates in software / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "certify", "ecdsa-p256", "software", 32, 1, 64)},
+		{"OCSP answers, kept / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "ocsp", "ecdsa-p256", "software", 32, 1, 64)},
 		{"AES-256-GCM 64 B in software / bare Go handler", b.api(b.baseline, "encrypt", "aes256-gcm96", "", 64, 1, 64), b.api(b.dev, "encrypt", "aes256-gcm96", "software", 64, 1, 64)},
 	}
+}
+
+func (b *bench) peerPairs() []pair {
+	peer := &server{addr: b.peer, token: os.Getenv("PEER_TOKEN")}
+	var pairs []pair
+	for _, l := range []struct {
+		name, op, typ               string
+		payload, batch, connections int
+	}{
+		{"AES-256-GCM encrypt 64 B", "encrypt", "aes256-gcm96", 64, 1, 64},
+		{"AES-256-GCM decrypt 64 B", "decrypt", "aes256-gcm96", 64, 1, 64},
+		{"AES-256-GCM encrypt 1 KiB, batch 100", "encrypt", "aes256-gcm96", 1024, 100, 4},
+		{"HMAC-SHA-256 64 B", "hmac", "aes256-gcm96", 64, 1, 64},
+		{"ECDSA P-256 sign", "sign", "ecdsa-p256", 32, 1, 32},
+		{"ECDSA P-256 verify", "verify", "ecdsa-p256", 32, 1, 32},
+		{"RSA-2048 sign", "sign", "rsa-2048", 32, 1, 16},
+		{"Ed25519 sign", "sign", "ed25519", 32, 1, 32},
+		{"random 32 B", "random", "", 32, 1, 64},
+	} {
+		pairs = append(pairs, pair{l.name + " / other server", b.api(peer, l.op, l.typ, "", l.payload, l.batch, l.connections),
+			b.api(b.dev, l.op, l.typ, "software", l.payload, l.batch, l.connections)})
+	}
+	return pairs
 }
 
 func (b *bench) pair(p pair) error {

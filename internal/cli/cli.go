@@ -50,7 +50,9 @@ func Main() int {
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	a := &app{ui: newUI(os.Stdin, os.Stdout, os.Stderr)}
-	cmd, err := a.root().ExecuteContextC(ctx)
+	root := a.root()
+	root.SetArgs(calledAs(os.Args))
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -79,9 +81,10 @@ func (a *app) root() *cobra.Command {
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(),
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
-			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand()}},
+			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
+		{"In the place of older programs:", a.programCommands()},
 		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: s.title, Title: s.title})

@@ -77,6 +77,8 @@ var asArgument = map[string]bool{
 	"pgp-key":           true, // a file, and public
 	"public-key":        true, // a file, and public
 	"key-size":          true,
+	"tls-key":           true, // a file
+	"key":               true, // a name
 	"shares":            true, // how many
 }
 
@@ -113,7 +115,7 @@ func checkExample(t *testing.T, line string) {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil || cmd.HasSubCommands() {
+	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil || cmd.HasSubCommands() && cmd.DisableFlagsInUseLine {
 		t.Errorf("%s calls %s: %v", line, cmd.CommandPath(), err)
 	}
 }

@@ -32,7 +32,8 @@ kept nowhere.
 With --pgp-key, given once a share, each share is encrypted to one custodian
 and nobody else sees it. The PIN of a token to adopt is asked for without echo,
 taken from the first line of standard input, or from --pin-file; an empty one
-leaves it to the pin_file of the server's configuration.`,
+leaves it to the pin_file of the server's configuration. A server whose
+configuration says custody "pin" has no shares: --shares 0 --threshold 0.`,
 		Example: "  claviger init -n 5 -t 3 --hsm-token create\n  claviger init -n 2 -t 2 --pgp-key ada.asc --pgp-key grace.asc --hsm-token adopt --pin-file pin",
 		Args:    takes(),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
@@ -40,7 +41,7 @@ leaves it to the pin_file of the server's configuration.`,
 		}),
 	}
 	fl := cmd.Flags()
-	fl.IntVarP(&f.req.SecretShares, "shares", "n", 5, "number of shares, 1 to 255")
+	fl.IntVarP(&f.req.SecretShares, "shares", "n", 5, "number of shares, 1 to 255; 0 for custody by a PIN")
 	fl.IntVarP(&f.req.SecretThreshold, "threshold", "t", 3, "number of shares that unseal")
 	fl.StringArrayVar(&f.pgpKeys, "pgp-key", nil, "file of a custodian's OpenPGP public key; once a share")
 	fl.StringVar(&f.rootPGPKey, "root-token-pgp-key", "", "file of the OpenPGP public key to which the root token is encrypted")
@@ -55,6 +56,7 @@ leaves it to the pin_file of the server's configuration.`,
 func (f *initFlags) check() error {
 	req := f.req
 	switch {
+	case req.SecretShares == 0 && req.SecretThreshold == 0 && len(f.pgpKeys) == 0: // a server that a PIN opens
 	case req.SecretShares < 1 || req.SecretShares > 255:
 		return usagef("--shares %d: must be 1 to 255", req.SecretShares)
 	case req.SecretThreshold < 1 || req.SecretThreshold > req.SecretShares:
@@ -154,6 +156,9 @@ func (a *app) showInit(req api.Init, r *api.InitResult) error {
 		}
 	}
 	fmt.Fprintf(a.out, "\nInitial Root Token: %s\n", printable(r.RootToken))
+	if len(shares) == 0 {
+		return nil
+	}
 	fmt.Fprintln(a.err)
 	a.say("Give each share to one custodian: %d of %d unseal the server. They are shown only now.", req.SecretThreshold, len(shares))
 	return nil

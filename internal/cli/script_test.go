@@ -71,8 +71,10 @@ func TestLive(t *testing.T) {
 }
 
 // live starts an unsealed server and runs the scripts against it. PROTECTION is
-// how keys are kept there by default.
+// how keys are kept there by default, POOLS a directory where its pools may lie.
 func live(t *testing.T, cfg *config.Config, protection string) {
+	pools := t.TempDir()
+	cfg.HMACPool.Dirs = []string{pools}
 	cfg.Listeners = []config.Listener{{Address: "127.0.0.1:0"}}
 	s, err := server.New(cfg, server.Options{
 		Dev: &server.Dev{}, Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -95,6 +97,7 @@ func live(t *testing.T, cfg *config.Config, protection string) {
 		Cmds: commands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PROTECTION", protection)
+			env.Setenv("POOLS", pools)
 			return setup(env, s.Addresses()[0], root)
 		},
 	})

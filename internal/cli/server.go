@@ -81,7 +81,11 @@ func (a *app) runServer(ctx context.Context, cmd *cobra.Command, f serverFlags) 
 		return err
 	}
 	options.Logger = newLogger(cfg.Log, a)
-	return a.serve(ctx, cfg, options)
+	return a.serve(ctx, cfg, options, func(s *server.Server) {
+		if options.Dev != nil {
+			a.devBanner(s)
+		}
+	})
 }
 
 // configPath returns the file of --config or of the environment.
@@ -115,8 +119,8 @@ func listenAt(cfg *config.Config, addresses []string) error {
 	return nil
 }
 
-// serve runs the server until ctx ends.
-func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options) error {
+// serve runs the server until ctx ends. ready is told of it when it listens.
+func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options, ready func(*server.Server)) error {
 	for _, w := range cfg.Warnings() {
 		o.Logger.Warn(w)
 	}
@@ -130,9 +134,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options) e
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go reload(running, hangup, s, o.Logger)
-	if o.Dev != nil {
-		a.devBanner(s)
-	}
+	ready(s)
 	if err := s.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -31,7 +31,9 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Audit     Audit      `toml:"audit"`
 	Token     Token      `toml:"token"`
+	HMACPool  HMACPool   `toml:"hmacpool"`
 	Custody   Custody    `toml:"custody"`
+	Front     Fronts     `toml:"front"`
 	Log       Log        `toml:"log"`
 	Limits    Limits     `toml:"limits"`
 }
@@ -133,14 +135,6 @@ type PKCS11 struct {
 	PINFile string `toml:"pin_file"`
 }
 
-// Custody is what custodians may do.
-type Custody struct {
-	// GenerateRootWithoutToken opens sys/generate-root to callers without a
-	// client token. The shares are needed in any case, but everybody who reaches
-	// a listener can begin and cancel an attempt.
-	GenerateRootWithoutToken bool `toml:"generate_root_without_token"`
-}
-
 // Log is the server's own log, on standard error.
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
@@ -178,8 +172,11 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
-		Log:    Log{Level: "info", Format: "json"},
-		Limits: Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
+		Custody:  Custody{Kind: CustodyShares},
+		Front:    defaultFronts(),
+		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
+		Log:      Log{Level: "info", Format: "json"},
+		Limits:   Limits{MaxBody: 32 << 20, RequestTimeout: Duration{90 * time.Second}},
 	}
 }
 
@@ -214,8 +211,10 @@ func (c *Config) complete() {
 		}
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
+	c.completeHMACPool()
+	c.completeFronts()
 	p := &c.Token.PKCS11
-	c.absolute(&c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
+	c.absolute(&c.Custody.PINFile, &c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
 }
 
 func (c *Config) absolute(paths ...*string) {
@@ -288,10 +287,13 @@ func (c *Config) Warnings() []string {
 	if c.Token.Driver == DriverSoft {
 		w = append(w, "the embedded software token keeps keys in a file and in server memory, not in hardware")
 	}
+	if c.Custody.Kind == CustodyPIN {
+		w = append(w, "custody by a PIN: who reads the PIN's source opens the HSM token; custodians' shares are safer")
+	}
 	if c.Custody.GenerateRootWithoutToken {
 		w = append(w, "sys/generate-root is open to callers without a client token: they can begin and cancel the making of a root token; set generate_root_without_token = false when it is made")
 	}
-	return w
+	return append(w, c.frontWarnings()...)
 }
 
 func parseMode(s string) (uint32, error) {

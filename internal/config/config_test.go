@@ -29,8 +29,8 @@ func TestExampleIsDefault(t *testing.T) {
 	}
 }
 
-// uncomment turns "# name = value" into an option.
-var uncomment = regexp.MustCompile(`(?m)^# ([A-Za-z0-9_]+ = )`)
+// uncomment turns "# name = value" into an option, and "# [[name]]" into a section.
+var uncomment = regexp.MustCompile(`(?m)^# ([A-Za-z0-9_]+ = |\[\[)`)
 
 func TestExampleShowsEveryOption(t *testing.T) {
 	t.Parallel()
@@ -53,7 +53,7 @@ func allKeys(typ reflect.Type, prefix string) []string {
 	var names []string
 	for _, f := range reflect.VisibleFields(typ) {
 		name := f.Tag.Get("toml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		names = append(names, prefix+name)

@@ -20,6 +20,15 @@ func (c *Config) CheckFiles() error {
 	if c.Token.Driver == DriverPKCS11 {
 		c.Token.PKCS11.checkFiles(&p)
 	}
+	checkSecret(&p, "custody.pin_file", c.Custody.PINFile, true)
+	for _, f := range c.Fronts() {
+		if f.Enabled {
+			f.checkFiles(&p, "front."+f.Name+".")
+		}
+	}
+	if h := &c.Front.HSMDaemon; h.Enabled {
+		checkSecret(&p, "front.hsmdaemon.jwt_secret_file", h.JWTSecretFile, true)
+	}
 	if len(p) == 0 {
 		return nil
 	}
@@ -64,15 +73,20 @@ func (m *PKCS11) checkFiles(p *Problems) {
 	if info, err := os.Stat(m.Module); err != nil || !info.Mode().IsRegular() {
 		p.add("token.pkcs11.module", m.Module, "a shared object that exists")
 	}
-	if m.PINFile == "" {
+	checkSecret(p, "token.pkcs11.pin_file", m.PINFile, false) // it may be deleted after sys/init
+}
+
+// checkSecret looks at a file that holds a secret; none if path is "".
+func checkSecret(p *Problems, field, path string, needed bool) {
+	if path == "" {
 		return
 	}
-	info, err := os.Stat(m.PINFile)
+	info, err := os.Stat(path)
 	switch {
-	case os.IsNotExist(err): // it may be deleted after sys/init
+	case os.IsNotExist(err) && !needed:
 	case err != nil:
-		p.add("token.pkcs11.pin_file", m.PINFile, "readable: "+err.Error())
+		p.add(field, path, "readable: "+err.Error())
 	case info.Mode().Perm()&0o077 != 0:
-		p.add("token.pkcs11.pin_file", m.PINFile, fmt.Sprintf("closed to other users (chmod 600), not %04o", info.Mode().Perm()))
+		p.add(field, path, fmt.Sprintf("closed to other users (chmod 600), not %04o", info.Mode().Perm()))
 	}
 }

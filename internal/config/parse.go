@@ -63,19 +63,20 @@ func Parse(text []byte) (*Config, error) {
 	d := toml.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(c); err != nil {
-		return nil, explain(text, err)
+		return nil, explain(reflect.TypeFor[Config](), text, err)
 	}
 	c.complete()
 	return c, nil
 }
 
-// explain puts the decoder's errors into the words of the file's author.
-func explain(text []byte, err error) error {
+// explain puts the decoder's errors into the words of the file's author. typ is
+// what the file is decoded into.
+func explain(typ reflect.Type, text []byte, err error) error {
 	if missing, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		var all []error
 		for _, e := range missing.Errors {
 			line, _ := e.Position()
-			all = append(all, fmt.Errorf("line %d: %s", line, unknownKey(e.Key())))
+			all = append(all, fmt.Errorf("line %d: %s", line, unknownKey(typ, e.Key())))
 		}
 		return errors.Join(all...)
 	}
@@ -106,16 +107,16 @@ func (e *valueError) locate(text []byte) error {
 	return e
 }
 
-func unknownKey(key []string) string {
+func unknownKey(typ reflect.Type, key []string) string {
 	name := key[len(key)-1]
-	siblings := keysOf(reflect.TypeFor[Config](), key[:len(key)-1])
+	siblings := keysOf(typ, key[:len(key)-1])
 	if near := Nearest(name, siblings); near != "" {
 		return fmt.Sprintf("unknown key %q; did you mean %q?", strings.Join(key, "."), near)
 	}
-	if slices.Contains(keysOf(reflect.TypeFor[Config](), nil), name) {
+	if slices.Contains(keysOf(typ, nil), name) {
 		return fmt.Sprintf("unknown key %q; %s belongs above the first section", strings.Join(key, "."), name)
 	}
-	if home := homeOf(reflect.TypeFor[Config](), "", name); home != "" {
+	if home := homeOf(typ, "", name); home != "" {
 		return fmt.Sprintf("unknown key %q; %s belongs into [%s]", strings.Join(key, "."), name, home)
 	}
 	return fmt.Sprintf("unknown key %q; known here: %s", strings.Join(key, "."), strings.Join(siblings, ", "))
@@ -130,7 +131,7 @@ func keysOf(t reflect.Type, path []string) []string {
 	var keys []string
 	for _, f := range reflect.VisibleFields(t) {
 		name := f.Tag.Get("toml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		if len(path) > 0 && strings.EqualFold(name, path[0]) {
@@ -149,7 +150,7 @@ func keysOf(t reflect.Type, path []string) []string {
 func homeOf(t reflect.Type, table, name string) string {
 	for _, f := range reflect.VisibleFields(t) {
 		tag := f.Tag.Get("toml")
-		if tag == "" {
+		if tag == "" || tag == "-" {
 			continue
 		}
 		if tag == name && table != "" {

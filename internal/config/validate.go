@@ -93,6 +93,9 @@ func (c *Config) Validate() error {
 	p.between("audit.checkpoint_every", int64(c.Audit.CheckpointEvery), 1, 1_000_000)
 	p.lasts("audit.checkpoint_interval", c.Audit.CheckpointInterval, time.Second, 24*time.Hour)
 	c.Token.validate(&p)
+	p.absolute("hmacpool.dirs", c.HMACPool.Dirs...)
+	c.Custody.validate(&p)
+	c.validateFronts(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "json", "console")
 	if c.Limits.MaxBody < 1<<10 || c.Limits.MaxBody > 1<<30 {

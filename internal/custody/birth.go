@@ -40,6 +40,11 @@ func (b *birth) failed(err error) error {
 
 // share splits a fresh secret, seals the PINs under it and writes the answer.
 func (b *birth) share(ps *pins) error {
+	if b.plan.kind == KindPIN {
+		b.rec.Kind, b.rec.set = KindPIN, &Set{}
+		b.result.Keys, b.result.KeysBase64 = []string{}, []string{}
+		return nil
+	}
 	key, set, shares, err := Split(b.plan.n, b.plan.t)
 	if err != nil {
 		return err

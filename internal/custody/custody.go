@@ -56,8 +56,12 @@ type Options struct {
 	// HSMToken is what Init does when the request does not say: Create, Adopt,
 	// or "" to refuse.
 	HSMToken string
+	// Kind is who opens the server, KindShares or KindPIN; "" is KindShares. It
+	// must be what the server was initialised with.
+	Kind string
 	// PIN returns the user PIN of the token to adopt when the request does not
-	// say; may be nil. Custody wipes what it returned.
+	// say; may be nil. With KindPIN it is asked at each opening. Custody wipes
+	// what it returned.
 	PIN   func() ([]byte, error)
 	Hooks Hooks
 	// RootTokenLength is how many characters the text of a root token has.
@@ -124,6 +128,9 @@ func New(o Options) (*Custody, error) {
 	}
 	if c.rec != nil {
 		c.state.Store(stateInitialized)
+		if err := c.checkKind(); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -138,6 +145,10 @@ func (o *Options) validate() error {
 		return fmt.Errorf("version %q is not of the form 1.2.3; clients can't parse it", o.Version)
 	case o.HSMToken != "" && o.HSMToken != Create && o.HSMToken != Adopt:
 		return fmt.Errorf("HSM token at initialisation: %q is neither %q nor %q nor empty", o.HSMToken, Create, Adopt)
+	case o.Kind != "" && o.Kind != KindShares && o.Kind != KindPIN:
+		return fmt.Errorf("custody: %q is neither %q nor %q nor empty", o.Kind, KindShares, KindPIN)
+	case o.Kind == KindPIN && o.PIN == nil:
+		return errors.New("custody by a PIN needs a PIN")
 	}
 	return nil
 }
@@ -163,6 +174,9 @@ func (c *Custody) Status() *api.SealStatus {
 		Version:     c.opts.Version,
 		BuildDate:   c.opts.BuildDate,
 		StorageType: c.opts.StorageType,
+	}
+	if c.opts.Kind == KindPIN {
+		s.Type, s.RecoverySeal = KindPIN, true
 	}
 	if c.rec != nil {
 		s.T, s.N = c.rec.Threshold, c.rec.Shares

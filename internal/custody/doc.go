@@ -2,6 +2,11 @@
 // token, shares the unseal secret among custodians, collects their shares,
 // logs in, and seals again.
 //
+// Of the two kinds of custody one is chosen for ever at initialisation: shares of
+// custodians, or a configured PIN with which the server opens by itself. What
+// follows about shares holds for the first; with the second, whoever reads the
+// PIN's source opens the HSM token.
+//
 // Promise: nobody but a threshold of custodians, together, learns the PINs of
 // the HSM token. A share that is mistyped, altered, of another set or given
 // twice is refused at once, by name of the fault, and never counts. A PIN that

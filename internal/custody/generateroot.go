@@ -95,6 +95,10 @@ func (c *Custody) startRoot(_ context.Context, req *api.StartGenerateRoot) (*api
 		attempt.wipe()
 		return nil, err
 	}
+	if c.rec.Kind == KindPIN {
+		attempt.wipe()
+		return nil, withoutShares()
+	}
 	if c.root.nonce != "" {
 		attempt.wipe()
 		return nil, fault.New(fault.Invalid, "root generation already in progress").

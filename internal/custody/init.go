@@ -23,7 +23,8 @@ const pinSize = 32
 
 // Init makes or adopts the HSM token, its system keys, the shares and the first
 // records. It happens once. If it fails nothing is stored, and the error says
-// what became of the HSM token. Afterwards the server is sealed.
+// what became of the HSM token. Afterwards the server is sealed; with KindPIN it
+// is opened at once.
 func (c *Custody) Init(ctx context.Context, req *api.Init) (*api.InitResult, error) {
 	end, err := c.begin(ctx)
 	if err != nil {
@@ -43,7 +44,11 @@ func (c *Custody) Init(ctx context.Context, req *api.Init) (*api.InitResult, err
 	}
 	rec := c.record()
 	c.log.Info("Initialised", "shares", p.n, "threshold", p.t, "share_set", rec.SetID, "hsm_token", rec.TokenLabel,
-		"serial", rec.TokenSerial, "adopted", rec.Adopted, "openpgp", len(p.pgpKeys) > 0)
+		"serial", rec.TokenSerial, "adopted", rec.Adopted, "openpgp", len(p.pgpKeys) > 0, "custody", p.kind)
+	if p.kind == KindPIN {
+		// The server is initialised whether this works or not; the log says why not.
+		_ = c.openByPIN(ctx)
+	}
 	return result, nil
 }
 
@@ -80,6 +85,9 @@ func (c *Custody) obtain(ctx context.Context, p *plan) (*pins, error) {
 		return &pins{user: append([]byte(nil), p.pin...)}, nil
 	}
 	ps := &pins{user: newPIN(p.state.MinPIN), so: newPIN(p.state.MinPIN)}
+	if p.kind == KindPIN {
+		ps.user = append([]byte(nil), p.pin...)
+	}
 	err := c.opts.Device.Create(ctx, ps.so, ps.user)
 	if err == nil {
 		return ps, nil

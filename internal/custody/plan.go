@@ -13,9 +13,10 @@ import (
 
 // plan is a request that was found good, before anything is made.
 type plan struct {
+	kind         string // KindShares or KindPIN
 	n, t         int
 	create       bool
-	pin          []byte // of the token to adopt
+	pin          []byte // of the token to adopt, or the configured one
 	transferable bool
 	pgpKeys      []*pgpKey // none, or n
 	rootPGPKey   *pgpKey
@@ -28,7 +29,7 @@ func (c *Custody) plan(ctx context.Context, req *api.Init) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{n: req.SecretShares, t: req.SecretThreshold, transferable: req.TransferableKEK}
-	if err := checkNumbers(p.n, p.t); err != nil {
+	if err := c.planKind(p, req); err != nil {
 		return nil, err
 	}
 	if err := p.readPGPKeys(req, c.now()); err != nil {
@@ -43,7 +44,7 @@ func (c *Custody) plan(ctx context.Context, req *api.Init) (*plan, error) {
 		return nil, deviceFault(err, "look at the HSM token")
 	}
 	if p.create {
-		err = planCreate(p)
+		err = c.planCreate(p)
 	} else {
 		err = c.planAdopt(p, req.HSMPIN)
 	}
@@ -104,13 +105,27 @@ func (c *Custody) mode(req *api.Init) (string, error) {
 	return mode, nil
 }
 
-func planCreate(p *plan) error {
+func (c *Custody) planCreate(p *plan) (err error) {
 	if p.state.Initialized {
 		return tokenExists(p.state.Label, nil)
 	}
 	if p.state.MaxPIN > 0 && p.state.MaxPIN < pinSize {
 		return fault.New(fault.Unsupported, "the HSM takes PINs of at most %d characters, and a random one needs %d; initialise the token with the HSM's own tool and adopt it",
 			p.state.MaxPIN, pinSize)
+	}
+	if p.kind != KindPIN {
+		return nil
+	}
+	if p.pin, err = c.configuredPIN(); err != nil {
+		return err
+	}
+	return checkLength(p.state, p.pin)
+}
+
+func checkLength(st token.State, pin []byte) error {
+	if n := len(pin); n < max(st.MinPIN, 1) || st.MaxPIN > 0 && n > st.MaxPIN || n > 255 {
+		return fault.New(fault.Invalid, "the PIN has a length that the HSM token can't have: it takes %d to %d characters; it was not tried",
+			st.MinPIN, st.MaxPIN)
 	}
 	return nil
 }
@@ -140,15 +155,20 @@ func (c *Custody) planAdopt(p *plan, given string) (err error) {
 	if p.pin, err = c.adoptPIN(given); err != nil {
 		return err
 	}
-	if n := len(p.pin); n < max(p.state.MinPIN, 1) || p.state.MaxPIN > 0 && n > p.state.MaxPIN || n > 255 {
-		return fault.New(fault.Invalid, "the PIN has a length that the HSM token can't have: it takes %d to %d characters; it was not tried",
-			p.state.MinPIN, p.state.MaxPIN)
+	if err := checkLength(p.state, p.pin); err != nil {
+		return err
 	}
-	if at, found := c.refused.find(p.state.Serial, p.pin); found {
-		return fault.New(fault.Invalid, "the HSM token refused this PIN on %s; it was not tried again, because tokens lock after a few wrong PINs",
-			at.UTC().Format(time.RFC3339)).WithHint("if the token's user PIN was set to it since, set it to another one")
+	return c.checkRefused(p.state.Serial, p.pin)
+}
+
+// checkRefused refuses a PIN that the token of that serial number refused before.
+func (c *Custody) checkRefused(serial string, pin []byte) error {
+	at, found := c.refused.find(serial, pin)
+	if !found {
+		return nil
 	}
-	return nil
+	return fault.New(fault.Invalid, "the HSM token refused this PIN on %s; it was not tried again, because tokens lock after a few wrong PINs",
+		at.UTC().Format(time.RFC3339)).WithHint("if the token's user PIN was set to it since, set it to another one")
 }
 
 func (c *Custody) adoptPIN(given string) ([]byte, error) {
@@ -158,6 +178,10 @@ func (c *Custody) adoptPIN(given string) ([]byte, error) {
 	if c.opts.PIN == nil {
 		return nil, fault.New(fault.Invalid, "the user PIN of the HSM token to adopt is missing").WithHint("give it in hsm_pin, or configure a PIN file")
 	}
+	return c.configuredPIN()
+}
+
+func (c *Custody) configuredPIN() ([]byte, error) {
 	pin, err := c.opts.PIN()
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the configured user PIN of the HSM token can't be read; the server's log has the details")

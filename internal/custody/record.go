@@ -32,8 +32,12 @@ const (
 // token with the associated data "claviger storage key 1" ‖ binding. The
 // binding is made of the other fields (see binding), so that none can be
 // changed, and neither secret moved to another record, unnoticed.
+//
+// With KindPIN there is no set of shares and PINs is empty. The binding begins
+// with an empty SetID then, which no record with shares has.
 type record struct {
 	Format      int       `json:"format"`
+	Kind        string    `json:"custody,omitempty"` // "" is KindShares
 	SetID       string    `json:"set_id"`
 	Shares      int       `json:"shares"`
 	Threshold   int       `json:"threshold"`
@@ -182,6 +186,17 @@ func loadRecord(ctx context.Context, s store.Store) (*record, error) {
 	return r, nil
 }
 
+func (r *record) checkShares() error {
+	r.set = &Set{N: r.Shares, T: r.Threshold, Commitments: r.Commitments}
+	if err := r.set.Validate(); err != nil {
+		return fmt.Errorf("was altered: %w", err)
+	}
+	if id := r.set.ID().String(); id != r.SetID {
+		return fmt.Errorf("was altered: its commitments are of share set %s, not %s", id, r.SetID)
+	}
+	return nil
+}
+
 func parseRecord(data []byte) (*record, error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -190,12 +205,12 @@ func parseRecord(data []byte) (*record, error) {
 	if r.Format != recordFormat {
 		return nil, fmt.Errorf("has format %d; this release reads format %d", r.Format, recordFormat)
 	}
-	r.set = &Set{N: r.Shares, T: r.Threshold, Commitments: r.Commitments}
-	if err := r.set.Validate(); err != nil {
-		return nil, fmt.Errorf("was altered: %w", err)
+	check := r.checkShares
+	if r.Kind != "" {
+		check = r.checkWithoutShares
 	}
-	if id := r.set.ID().String(); id != r.SetID {
-		return nil, fmt.Errorf("was altered: its commitments are of share set %s, not %s", id, r.SetID)
+	if err := check(); err != nil {
+		return nil, err
 	}
 	for i, t := range r.Terms {
 		if t.Term != i+2 {

@@ -27,6 +27,9 @@ func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, er
 	if _, sealed := c.State(); !sealed {
 		return c.Status(), nil
 	}
+	if rec.Kind == KindPIN {
+		return nil, withoutShares()
+	}
 	if c.refused.Stored != nil {
 		return nil, c.storedRefusal(nil)
 	}
@@ -99,18 +102,26 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
 	}
+	if err, keep := c.enter(ctx, rec, tok); err != nil {
+		return c.unopened(err, keep)
+	}
+	return nil
+}
+
+// enter goes from the login to the running services. It closes the token if that
+// fails; keep tells whether the cause may pass.
+func (c *Custody) enter(ctx context.Context, rec *record, tok token.Token) (_ error, keep bool) {
 	keys, err := rec.openStorageKeys(ctx, tok)
 	defer keys.Wipe()
 	if err != nil {
 		c.closeToken(tok)
-		err, keep := storageKeyFault(err)
-		return c.unopened(err, keep)
+		return storageKeyFault(err)
 	}
 	if err := c.start(ctx, tok, keys); err != nil {
-		return c.unopened(err, true)
+		return err, true
 	}
 	c.unsealed(tok)
-	return nil
+	return nil, false
 }
 
 // combine opens the PINs. Every share was verified, so that only a changed

@@ -16,6 +16,9 @@ type Request struct {
 	Help bool
 	// Token is the client token, "" if none was sent.
 	Token string
+	// As is the identity of the configuration that calls in place of a client
+	// token; nil if there is none.
+	As *Identity
 	// Remote is the caller's network address, for the audit record.
 	Remote string
 	// WrapTTL, if positive, asks for the answer to be kept for that long and a

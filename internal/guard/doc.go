@@ -1,6 +1,7 @@
 // Package guard is the one door to the work. Every call of every front passes
 // Handle: the guard finds the operation in the table, identifies the caller by
-// its client token, asks the policies, records the intent in the audit log,
+// its client token (or takes the identity of the configuration that a front calls
+// as, see Identity), asks the policies, records the intent in the audit log,
 // performs the operation, and records the outcome.
 //
 // Promises:
@@ -11,6 +12,8 @@
 //     HMAC-SHA-256 of it with a random key that is itself a sealed record.
 //   - What a policy does not allow is refused, and refusals are recorded. A policy
 //     that holds a rule which the guard does not enforce is not accepted at all.
+//   - An identity of the configuration reaches operations of engines only, those
+//     that its policy allows.
 //   - What a policy says of parameters is compared with what the operation gets,
 //     not with how the caller wrote it.
 //   - A revoked, expired or used-up client token opens nothing from the moment its

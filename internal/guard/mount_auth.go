@@ -66,7 +66,10 @@ func (g *Guard) createAuth(_ context.Context, _ *op.Call, req *api.EnableAuth) (
 		return nil, fault.New(fault.Invalid, "path is already in use at %s/", strings.Trim(req.Path, "/"))
 	}
 	kind := cmp.Or(req.Type, req.PluginName)
-	if kind == "token" {
+	switch kind {
+	case "":
+		return nil, errNoKind
+	case "token":
 		return nil, fault.New(fault.Invalid, "token credential backend cannot be instantiated").
 			WithHint("client tokens are there from the beginning, at auth/token")
 	}

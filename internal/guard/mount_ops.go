@@ -64,6 +64,9 @@ func (g *Guard) createMount(ctx context.Context, c *op.Call, req *api.CreateMoun
 		return nil, err
 	}
 	kind := cmp.Or(req.Type, req.PluginName)
+	if kind == "" {
+		return nil, errNoKind
+	}
 	if kinds := g.engines(); !slices.Contains(kinds, kind) {
 		return nil, unknownKind(kind).WithHint("the types of engines are: %s", strings.Join(kinds, ", "))
 	}
@@ -77,6 +80,9 @@ func (g *Guard) createMount(ctx context.Context, c *op.Call, req *api.CreateMoun
 	}
 	return nil, l.mounts.create(ctx, m)
 }
+
+// errNoKind is what Vault answers to a mount without a type.
+var errNoKind = fault.New(fault.Invalid, "backend type must be specified as a string")
 
 // unknownKind is the error that Vault's clients know.
 func unknownKind(kind string) *fault.Error {

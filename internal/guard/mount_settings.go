@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/claviger/claviger/api"
@@ -35,7 +37,10 @@ func (m *mountRecord) begin(c *op.Call, f *api.NewMountFlags) error {
 	if err := m.setTTL(byDefault, longest); err != nil {
 		return err
 	}
-	m.Options, m.Local, m.SealWrap, m.EntropyAccess = f.Options, f.Local, f.SealWrap, f.ExternalEntropyAccess
+	if err := m.addOptions(f.Options); err != nil {
+		return err
+	}
+	m.Local, m.SealWrap, m.EntropyAccess = f.Local, f.SealWrap, f.ExternalEntropyAccess
 	m.set(&f.Config.MountSettings)
 	names := settingsWithoutEffect(&f.Config.MountSettings, len(f.Options) > 0)
 	for name, given := range map[string]bool{"local": f.Local, "seal_wrap": f.SealWrap, "external_entropy_access": f.ExternalEntropyAccess} {
@@ -44,6 +49,33 @@ func (m *mountRecord) begin(c *op.Call, f *api.NewMountFlags) error {
 		}
 	}
 	warnWithoutEffect(c, names)
+	return nil
+}
+
+// addOptions sets the options that are given, or removes those given as empty;
+// others stay.
+func (m *mountRecord) addOptions(given map[string]string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	options := maps.Clone(m.Options)
+	if options == nil {
+		options = map[string]string{}
+	}
+	for name, value := range given {
+		if len(name) > maxSettingText || len(value) > maxSettingText {
+			return fault.New(fault.Invalid, "options: names and values have at most %d bytes", maxSettingText)
+		}
+		if value == "" {
+			delete(options, name)
+			continue
+		}
+		options[name] = value
+	}
+	if len(options) > maxSettings {
+		return fault.New(fault.Invalid, "options would have %d entries; at most %d are kept", len(options), maxSettings)
+	}
+	m.Options = options
 	return nil
 }
 
@@ -144,6 +176,7 @@ func settingsWithoutEffect(s *api.MountSettings, options bool) []string {
 
 func warnWithoutEffect(c *op.Call, names []string) {
 	if len(names) > 0 {
+		slices.Sort(names)
 		c.Warn("kept and shown, without an effect on this server: %s", strings.Join(names, ", "))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,15 +44,20 @@ func TestMountSettings(t *testing.T) {
 	}
 	a, err = s.call(s.root, op.Write, "sys/mounts/a/tune", fill(func(r *api.TuneMount) {
 		r.AuditNonHMACRequestKeys, r.PassthroughRequestHeaders = []string{}, []string{"X-A"}
-		r.ListingVisibility, r.Options = new("hidden"), map[string]string{}
+		r.ListingVisibility, r.Options = new("hidden"), map[string]string{"x": "", "z": "1"}
 	}))
-	if err != nil || len(a.Warnings) != 1 || !strings.HasSuffix(a.Warnings[0], ": passthrough_request_headers") {
+	if err != nil || len(a.Warnings) != 1 || !strings.HasSuffix(a.Warnings[0], ": options, passthrough_request_headers") {
 		t.Errorf("%v %+v", err, a)
 	}
 	want.AuditNonHMACRequestKeys, want.PassthroughRequestHeaders, want.ListingVisibility = []string{}, []string{"X-A"}, "hidden"
 	tuning := s.must(s.root, op.Read, "sys/mounts/a/tune", nil).(*api.MountTuning)
-	if !reflect.DeepEqual(tuning.MountConfig, want) || len(tuning.Options) != 0 {
+	if !reflect.DeepEqual(tuning.MountConfig, want) || !maps.Equal(tuning.Options, map[string]string{"z": "1"}) {
 		t.Errorf("%+v", tuning)
+	}
+	s.must(s.root, op.Write, "sys/mounts/a/tune", fill(func(r *api.TuneMount) { r.Options = map[string]string{"y": "2"} }))
+	m := s.must(s.root, op.Read, "sys/mounts/a", nil).(*api.Mount)
+	if !maps.Equal(m.Options, map[string]string{"y": "2", "z": "1"}) {
+		t.Errorf("options do not add up: %v", m.Options)
 	}
 	if a, err := s.call(s.root, op.Write, "sys/mounts/b", fill(func(r *api.CreateMount) { r.Type = kindTransit })); err != nil || len(a.Warnings) != 0 {
 		t.Errorf("%v %+v", err, a)
@@ -81,6 +87,17 @@ func TestMountSettingsRefuse(t *testing.T) {
 			r.MountSettings, r.Description = c.MountSettings, new("changed")
 		}))
 	}
+	many := map[string]string{}
+	for i := range 65 {
+		many[strconv.Itoa(i)] = "x"
+	}
+	for want, options := range map[string]map[string]string{
+		"options would have 65 entries":           many,
+		"names and values have at most 256 bytes": {"x": strings.Repeat("x", 257)},
+	} {
+		s.refused(fault.Invalid, want, s.root, op.Write, "sys/mounts/x", fill(func(r *api.CreateMount) { r.Type, r.Options = kindTransit, options }))
+		s.refused(fault.Invalid, want, s.root, op.Write, "sys/mounts/transit/tune", fill(func(r *api.TuneMount) { r.Options = options }))
+	}
 	s.refused(fault.Invalid, "No secret engine mount", s.root, op.Read, "sys/mounts/x", nil)
 	if m := s.must(s.root, op.Read, "sys/mounts/transit", nil).(*api.Mount); m.Description == "changed" {
 		t.Error("a refused change counts")
@@ -98,7 +115,7 @@ func TestAuthMounts(t *testing.T) {
 	s.refused(fault.Invalid, "No auth engine at none/", s.root, op.Read, "sys/auth/none", nil)
 	enable := func(kind string) func(any) { return fill(func(r *api.EnableAuth) { r.Type = kind }) }
 	s.refused(fault.Invalid, "plugin not found in the catalog: userpass", s.root, op.Write, "sys/auth/userpass", enable("userpass"))
-	s.refused(fault.Invalid, "plugin not found in the catalog: ", s.root, op.Write, "sys/auth/x/y", enable(""))
+	s.refused(fault.Invalid, "backend type must be specified as a string", s.root, op.Write, "sys/auth/x/y", enable(""))
 	s.refused(fault.Invalid, "path is already in use at token/", s.root, op.Write, "sys/auth/token/", enable("userpass"))
 	s.refused(fault.Invalid, "token credential backend cannot be instantiated", s.root, op.Write, "sys/auth/other", enable("token"))
 	s.refused(fault.Invalid, "token credential backend cannot be disabled", s.root, op.Delete, "sys/auth/token/", nil)

@@ -168,8 +168,8 @@ func (g *Guard) tune(ctx context.Context, c *op.Call, path string, req *api.Tune
 		if req.Description != nil {
 			m.Description = *req.Description
 		}
-		if req.Options != nil {
-			m.Options = req.Options
+		if err := m.addOptions(req.Options); err != nil {
+			return err
 		}
 		m.set(&req.MountSettings)
 		return m.setTTL(byDefault, longest)

@@ -71,9 +71,12 @@ func (m *mountRecord) wire() api.Mount {
 	case kindToken:
 		kind = "token"
 	}
+	c := m.config()
+	// Unlike its tuning, a mount shows times that were tuned, and 0 for the server's.
+	c.DefaultLeaseTTL, c.MaxLeaseTTL = api.Seconds(m.DefaultTTL), api.Seconds(m.MaxTTL)
 	return api.Mount{Type: kind, Description: m.Description, Accessor: m.Accessor, UUID: m.UUID,
 		Local: m.Local, SealWrap: m.SealWrap, ExternalEntropyAccess: m.EntropyAccess,
-		Config: m.config(), Options: m.options(), DeprecationStatus: supported}
+		Config: c, Options: m.options(), DeprecationStatus: supported}
 }
 
 func (m *mountRecord) options() map[string]string {

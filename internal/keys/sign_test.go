@@ -183,7 +183,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{api.Verify{Name: "ecdsa-p256", Signature: strings.Replace(good, "v1", "v2", 1)}, "invalid signature: version is too new"},
 		{api.Verify{Name: "ecdsa-p256", Signature: good}, "missing input"},
 		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: good + "!"}, "invalid base64"},
-		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: good, MarshalingAlgorithm: "jws"}, "invalid"},
+		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: "vault:v1:+" + payload, MarshalingAlgorithm: "jws"}, "invalid base64"},
 		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: text(append(der, 0))}, "ASN.1 DER"},
 		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: text(der[:len(der)-1])}, "ASN.1 DER"},
 		{api.Verify{Name: "ecdsa-p256", Input: in, Signature: "vault:v1:" + base64.RawURLEncoding.EncodeToString(der[:63]), MarshalingAlgorithm: "jws"}, "jws signature"},

@@ -14,8 +14,11 @@ func TestSoftDelete(t *testing.T) {
 	text := e.enc("k", "p")
 	name := &api.KeyName{Name: "k"}
 	for range 2 { // the second changes nothing
-		_, err := e.softDelete(bg, call(), name)
+		k, err := e.softDelete(bg, call(), name)
 		must(t, err)
+		if k.Name != "k" || !k.SoftDeleted || len(k.Keys) != 1 {
+			t.Errorf("the answer: %+v", k)
+		}
 	}
 	for use, call := range map[string]func() error{
 		"encrypt": func() error {
@@ -82,8 +85,11 @@ func TestSoftDelete(t *testing.T) {
 		t.Error("forgotten at the restart")
 	}
 	for range 2 {
-		_, err := e.softDeleteRestore(bg, call(), name)
+		k, err := e.softDeleteRestore(bg, call(), name)
 		must(t, err)
+		if k.SoftDeleted {
+			t.Errorf("the answer: %+v", k)
+		}
 	}
 	if p, err := e.dec("k", text); err != nil || p != "p" || e.read("k").SoftDeleted {
 		t.Errorf("%q %v", p, err)

@@ -49,8 +49,9 @@ type Audit uint8
 const (
 	// AuditFull records intent and outcome; without them nothing happens.
 	AuditFull Audit = iota
-	// AuditIntent records the intent, and the outcome only if it is an error:
-	// for the operation that closes the audit log itself (sys/seal).
+	// AuditIntent records the intent, and the outcome only if it is an error: for
+	// the operation that closes the audit log itself (sys/seal), and for small
+	// ones at a high rate whose success says nothing that the intent does not.
 	AuditIntent
 	// AuditNone is for reads of public state that must be answered even when
 	// no record can be written (health, seal status).

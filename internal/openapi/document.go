@@ -276,12 +276,10 @@ func jsonContent(description string, s *Schema) *Content {
 // Statuses are what an operation may answer with, in ascending order; 0 stands
 // for any other status, which the caller chose in the request.
 func Statuses(o *op.Operation) []int {
-	list := []int{http.StatusOK, http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	// 403 also where no client token is needed: the configuration may forbid it.
+	list := []int{http.StatusOK, http.StatusBadRequest, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if saysNothing(o.Response) {
 		list = append(list, http.StatusNoContent)
-	}
-	if !o.Public {
-		list = append(list, http.StatusForbidden)
 	}
 	if len(paramsOf(o)) > 0 || is[listed](o.Response) || o.MayMiss {
 		list = append(list, http.StatusNotFound)

@@ -164,7 +164,7 @@ func TestStatuses(t *testing.T) {
 		"box.list":  {200, 400, 403, 404, 500, 503},
 		"box.write": {200, 400, 403, 404, 413, 500, 503},
 		"box.seal":  {200, 204, 400, 403, 413, 500, 503},
-		"box.state": {0, 200, 400, 500, 503},
+		"box.state": {0, 200, 400, 403, 500, 503},
 	} {
 		table := testTable()
 		o := table[slices.IndexFunc(table, func(o *op.Operation) bool { return o.Name == name })]

@@ -2,7 +2,6 @@ package pki
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"strings"
 	"time"
@@ -19,9 +18,7 @@ func (s *Service) certOperations() []*op.Operation {
 		return m
 	}
 	return []*op.Operation{
-		op.Define(meta("certs.list", "certs", op.List, "List the serial numbers of certificates."), s.listCerts),
-		op.Define(meta("certs.revoked", "certs/revoked", op.List, "List the serial numbers of revoked certificates."), s.listRevoked),
-		op.Define(public(meta("cert.read", "cert/{serial}", op.Read, "Show a certificate; or with ca or ca_chain those of the default issuer.")), s.readCert),
+		op.Define(public(meta("cert.read", "cert/{serial}", op.Read, "Show a certificate; or with ca, ca_chain, crl or delta-crl what is of the default issuer.")), s.readCert),
 		op.Define(public(meta("cert.raw", "cert/{serial}/raw", op.Read, "A certificate in DER.")), s.rawCert),
 		op.Define(public(meta("cert.raw.pem", "cert/{serial}/raw/pem", op.Read, "A certificate in PEM.")), s.rawCertPEM),
 		op.Define(public(meta("ca", "ca", op.Read, "The certificate of the default issuer in DER.")), s.rawCA),
@@ -47,29 +44,6 @@ func (s *Service) certificate(ctx context.Context, mount, text string) (*certRec
 	return rec, version, storeFault(err, "read the certificate")
 }
 
-func (s *Service) listCerts(ctx context.Context, c *op.Call, _ *api.Empty) (*api.Keys, error) {
-	return s.listSerials(ctx, tableCerts, c.Mount)
-}
-
-func (s *Service) listSerials(ctx context.Context, table, mount string) (*api.Keys, error) {
-	names, err := s.store.Names(ctx, table, mount, "", 0)
-	if err != nil {
-		return nil, storeFault(err, "list the certificates")
-	}
-	out := &api.Keys{Keys: make([]string, 0, len(names))}
-	for _, n := range names {
-		serial, err := hex.DecodeString(n[strings.LastIndex(n, "/")+1:])
-		if err == nil {
-			out.Keys = append(out.Keys, colons(serial))
-		}
-	}
-	return out, nil
-}
-
-func (s *Service) listRevoked(ctx context.Context, c *op.Call, _ *api.Empty) (*api.Keys, error) {
-	return s.listSerials(ctx, tableRevoked, c.Mount)
-}
-
 func (s *Service) readCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*api.PKIKept, error) {
 	st, err := s.state(ctx, c.Mount)
 	if err != nil {
@@ -82,6 +56,12 @@ func (s *Service) readCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*
 			return nil, err
 		}
 		return st.kept(i, r.Serial == "ca_chain"), nil
+	case "crl", "delta-crl":
+		der, err := s.currentCRL(ctx, c.Mount, defaultRef, r.Serial == "delta-crl")
+		if err != nil {
+			return nil, err
+		}
+		return &api.PKIKept{Certificate: pemCRL(der)}, nil
 	}
 	rec, _, err := s.certificate(ctx, c.Mount, r.Serial)
 	if err != nil {

@@ -329,43 +329,6 @@ func (s *Service) rotateAll(ctx context.Context, c *op.Call, delta bool) (*api.P
 	return &api.PKISuccess{Success: true}, nil
 }
 
-// Tick makes the CRLs that are about to end, and delta CRLs when they are due.
-// It is called now and then while the server is unsealed; mounts are the paths
-// of the authorities.
-func (s *Service) Tick(ctx context.Context, mounts []string) error {
-	var errs []error
-	for _, mount := range mounts {
-		st, err := s.state(ctx, mount)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for id := range st.issuers {
-			errs = append(errs, s.tickIssuer(ctx, mount, st, id))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Service) tickIssuer(ctx context.Context, mount string, st *state, id string) error {
-	cfg, i := &st.config.CRL, st.issuers[id]
-	if cfg.Disable || !cfg.AutoRebuild || i.rec.KeyID == "" || i.rec.Usage&usageCRL == 0 {
-		return nil
-	}
-	rec, _, err := s.readCRL(ctx, mount, id)
-	if err != nil {
-		return err
-	}
-	now := s.now()
-	switch {
-	case rec == nil || now.After(rec.Full.Until.Add(-cfg.grace())):
-		return s.makeCRL(ctx, mount, id, false)
-	case cfg.Delta && now.After(rec.Delta.Made.Add(cfg.interval())) && now.After(rec.Full.Made.Add(cfg.interval())):
-		return s.makeCRL(ctx, mount, id, true)
-	}
-	return nil
-}
-
 func (s *Service) readCRLConfig(ctx context.Context, c *op.Call, _ *api.Empty) (*api.PKICRLConfig, error) {
 	st, err := s.state(ctx, c.Mount)
 	if err != nil {

@@ -21,8 +21,10 @@ import (
 const defaultRef = "default"
 
 func (s *Service) issuerOperations() []*op.Operation {
+	list := meta("issuers.list", "issuers", op.List, "List the issuers.")
+	list.Public = true
 	return []*op.Operation{
-		op.Define(meta("issuers.list", "issuers", op.List, "List the issuers."), s.listIssuers),
+		op.Define(list, s.listIssuers),
 		op.Define(meta("issuers.read", "issuer/{issuer}", op.Read, "Show an issuer."), s.readIssuer),
 		op.Define(meta("issuers.set", "issuer/{issuer}", op.Write, "Change an issuer; absent fields get their defaults."), s.setIssuer),
 		op.Define(meta("issuers.delete", "issuer/{issuer}", op.Delete, "Forget an issuer; its key and the records of its certificates stay."), s.deleteIssuer),
@@ -193,6 +195,12 @@ func (st *state) edit(rec *issuerRecord, i *issuer, r *api.SetPKIIssuer) error {
 			return err
 		}
 		rec.Usage = u
+	}
+	if !rec.Revoked.IsZero() {
+		if r.Usage != nil && rec.Usage&usageIssue != 0 {
+			return invalid("This issuer was revoked; unable to modify its usage to add certificate signing again. Reissue this certificate (preferably with a new key) and modify that entry instead.")
+		}
+		rec.Usage &^= usageIssue
 	}
 	if r.RevocationSignatureAlgorithm != nil {
 		if _, err := algorithmByName(i.cert.PublicKey, *r.RevocationSignatureAlgorithm); err != nil {

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	zx509 "github.com/zmap/zcrypto/x509"
-	"github.com/zmap/zlint/v3"
+	_ "github.com/zmap/zlint/v3" // brings its lints
 	"github.com/zmap/zlint/v3/lint"
 
 	"github.com/claviger/claviger/internal/fault"
@@ -14,15 +14,15 @@ import (
 
 // lints are those of the RFCs about certificates. Rules of browsers for public
 // authorities are left out: this one is private.
-var lints = sync.OnceValue(func() lint.Registry {
+var lints = sync.OnceValue(func() []*lint.CertificateLint {
 	all := lint.GlobalRegistry()
 	chosen, err := all.Filter(lint.FilterOptions{IncludeSources: lint.SourceList{
 		lint.RFC3279, lint.RFC5280, lint.RFC5480, lint.RFC5891, lint.RFC6962, lint.RFC8813,
 	}})
 	if err != nil {
-		return all
+		chosen = all
 	}
-	return chosen
+	return chosen.CertificateLints().Lints()
 })
 
 // linted is a prepared certificate in which the linter found nothing wrong.
@@ -35,14 +35,12 @@ func (p *prepared) check() (linted, error) {
 	if err != nil {
 		return linted{}, invalid("the certificate would not be readable: %v", err)
 	}
-	result := zlint.LintCertificateEx(cert, lints())
-	if !result.ErrorsPresent && !result.FatalsPresent {
-		return linted{p}, nil
-	}
 	var broken []string
-	for name, r := range result.Results {
-		if (r.Status == lint.Error || r.Status == lint.Fatal) && !slices.Contains(p.profile.lintExceptions, name) {
-			broken = append(broken, name)
+	config := lint.NewEmptyConfig()
+	for _, l := range lints() {
+		r := l.Execute(cert, config)
+		if (r.Status == lint.Error || r.Status == lint.Fatal) && !slices.Contains(p.profile.lintExceptions, l.Name) {
+			broken = append(broken, l.Name)
 		}
 	}
 	if len(broken) == 0 {

@@ -25,6 +25,8 @@ type configRecord struct {
 	URLs          api.PKIURLs    `json:"urls"`
 	Cluster       api.PKICluster `json:"cluster"`
 	CRL           crlConfig      `json:"crl,omitzero"`
+	AutoTidy      tidyConfig     `json:"auto_tidy,omitzero"`
+	AutoTidied    time.Time      `json:"auto_tidied,omitzero"` // when it was last started
 }
 
 // issuerRecord is an authority: a certificate, and mostly its key.

@@ -198,7 +198,7 @@ func TestDeltaAndAutoRebuild(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "auto rebuilding is disabled")
 	_, err = e.setCRLConfig(bg, call(), &api.SetPKICRLConfig{EnableDelta: new(true), AutoRebuild: new(true)})
 	must(t, err)
-	must(t, e.Tick(bg, []string{"pki/"}))
+	must(t, e.Tend(bg, map[string]string{"pki/": "pki/"}, runNow))
 	base := e.crl()
 	e.clock.Add(3600)
 	_, err = e.revoke(bg, call(), &api.PKIRevoke{SerialNumber: serialText(e.signed("web").SerialNumber)})
@@ -206,7 +206,7 @@ func TestDeltaAndAutoRebuild(t *testing.T) {
 	if e.crl().Number.Cmp(base.Number) != 0 {
 		t.Error("the CRL was made at once")
 	}
-	must(t, e.Tick(bg, []string{"pki/"}))
+	must(t, e.Tend(bg, map[string]string{"pki/": "pki/"}, runNow))
 	f, err := crlOf(e.Service, true, asDER)(bg, call(), nil)
 	must(t, err)
 	delta, err := x509.ParseRevocationList(f.body)
@@ -215,7 +215,7 @@ func TestDeltaAndAutoRebuild(t *testing.T) {
 		t.Errorf("%+v", delta)
 	}
 	e.clock.Add(3 * 24 * 3600)
-	must(t, e.Tick(bg, []string{"pki/"}))
+	must(t, e.Tend(bg, map[string]string{"pki/": "pki/"}, runNow))
 	if full := e.crl(); len(full.RevokedCertificateEntries) != 1 || full.Number.Cmp(delta.Number) <= 0 {
 		t.Errorf("%+v", full)
 	}

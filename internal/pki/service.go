@@ -34,6 +34,9 @@ type Service struct {
 	crls sync.Mutex // held while a CRL is made
 	ocsp sync.Map   // path of a mount to *ocspCache
 	acme *acmeServer
+
+	tidies    sync.Map   // path of a mount to *tidying
+	tidyStart sync.Mutex // held while one is started, or all are stopped
 }
 
 // New returns a service on a store and keys that may still be sealed.
@@ -51,10 +54,11 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
-const mountKind = "pki"
+// MountKind is the kind of mounts that are certificate authorities.
+const MountKind = "pki"
 
 func meta(name, path string, verb op.Verb, help string) op.Meta {
-	return op.Meta{Name: mountKind + "." + name, Mount: mountKind, Path: path, Verb: verb, Help: help, MayMiss: true}
+	return op.Meta{Name: MountKind + "." + name, Mount: MountKind, Path: path, Verb: verb, Help: help, MayMiss: true}
 }
 
 // Operations returns the table of everything this service does.
@@ -70,11 +74,15 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.patchOperations()...)
 	ops = append(ops, s.adoptOperations()...)
 	ops = append(ops, s.acmeOperations()...)
+	ops = append(ops, s.certListOperations()...)
+	ops = append(ops, s.authorityOperations()...)
+	ops = append(ops, s.tidyOperations()...)
 	return append(ops, s.ocspOperations()...)
 }
 
 // Reset is called at seal: everything that was read is forgotten.
 func (s *Service) Reset() {
+	s.stopTidies("")
 	s.mounts.Clear()
 	s.ocsp.Clear()
 }
@@ -116,6 +124,7 @@ func (s *Service) settleInterrupted(ctx context.Context, n string, version int64
 // Unmount deletes everything of a mount but its keys, which internal/keys
 // deletes. It may be called again if it was interrupted.
 func (s *Service) Unmount(ctx context.Context, mount string) error {
+	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
 	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig}, acmeTables...) {

@@ -14,9 +14,7 @@ import (
 func TestHelpIsTheReference(t *testing.T) {
 	t.Parallel()
 	s := running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}})
-	if status := do(t, s, "PUT", "sys/mounts/pki", "root", api.CreateMount{Type: "pki"}, nil); status != 204 {
-		t.Fatalf("mount: status %d", status)
-	}
+	mountEngines(t, s)
 	text, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
 		t.Fatal(err)

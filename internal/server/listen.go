@@ -17,18 +17,27 @@ import (
 	"github.com/claviger/claviger/internal/config"
 )
 
-// listener is one address at which the API is served.
+// connServer serves the connections of a listener: an *http.Server, or that of
+// another protocol. Serve returns nil or http.ErrServerClosed after Shutdown,
+// which waits for requests under way until its context ends.
+type connServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// listener is one address at which the API or a front of its own is served.
 type listener struct {
+	front   string // name of the front, "" for the API
 	cfg     config.Listener
 	address string // as clients name it: http://…, https://…, unix:///…
 	tls     *tlsFiles
 	net     net.Listener
-	http    *http.Server
+	server  connServer
 }
 
 func (s *Server) listen() error {
 	for _, c := range s.cfg.Listeners {
-		l, err := newListener(c, s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log)
+		l, err := newListener(c, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", c.Address, err)
 		}
@@ -37,25 +46,31 @@ func (s *Server) listen() error {
 	return nil
 }
 
-func newListener(c config.Listener, h http.Handler, timeout time.Duration, log *slog.Logger) (*listener, error) {
-	l := &listener{cfg: c, http: &http.Server{
+// newHTTPServer bounds what a slow or half-open client can hold.
+func newHTTPServer(h http.Handler, timeout time.Duration, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       timeout,
 		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // mostly clients that went away
-	}}
+	}
+}
+
+// newListener opens a listener; connections bounds those open at a time, 0 does not.
+func newListener(c config.Listener, server connServer, connections int) (*listener, error) {
+	l := &listener{cfg: c, server: server}
 	if c.TLS() {
 		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA}
 		if err := l.tls.load(); err != nil {
 			return nil, err
 		}
 	}
-	return l, l.open()
+	return l, l.open(connections)
 }
 
-func (l *listener) open() (err error) {
+func (l *listener) open(connections int) (err error) {
 	if path, ok := l.cfg.Socket(); ok {
 		l.net, err = listenUnix(path, os.FileMode(l.cfg.FileMode()))
 		l.address = "unix://" + path
@@ -67,6 +82,9 @@ func (l *listener) open() (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	if connections > 0 {
+		l.net = limitListener(l.net, connections)
 	}
 	if l.tls != nil {
 		l.net = tls.NewListener(l.net, l.tls.config())
@@ -96,14 +114,14 @@ func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 }
 
 func (l *listener) serve() error {
-	if err := l.http.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
+	if err := l.server.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
 }
 
 func (l *listener) shutdown(ctx context.Context) error {
-	if err := l.http.Shutdown(ctx); err != nil {
+	if err := l.server.Shutdown(ctx); err != nil {
 		return fmt.Errorf("listener %s: requests were cut off: %w", l.address, err)
 	}
 	return nil

@@ -66,17 +66,27 @@ var pkiRows = map[string]matrixRow{
 	"pki.crl.config.read": {path: "config/crl", status: 200},
 	"pki.crl.config.set":  {path: "config/crl", body: `{"expiry":"80h"}`, status: 200},
 
-	"pki.certs.list":    {path: "certs", status: 200},
-	"pki.certs.revoked": {path: "certs/revoked", status: 200},
-	"pki.cert.read":     {path: "cert/$SERIAL", status: 200, unknown: "cert/00:11"},
-	"pki.cert.raw":      {path: "cert/$SERIAL/raw", status: 200, unknown: "cert/00:11/raw"},
-	"pki.cert.raw.pem":  {path: "cert/$SERIAL/raw/pem", status: 200, unknown: "cert/00:11/raw/pem"},
-	"pki.ca":            {path: "ca", status: 200},
-	"pki.ca.pem":        {path: "ca/pem", status: 200},
-	"pki.ca.chain":      {path: "ca_chain", status: 200},
-	"pki.issuers.json":  {path: "issuer/known/json", status: 200, unknown: "issuer/unknown/json"},
-	"pki.issuers.der":   {path: "issuer/known/der", status: 200, unknown: "issuer/unknown/der"},
-	"pki.issuers.pem":   {path: "issuer/known/pem", status: 200, unknown: "issuer/unknown/pem"},
+	"pki.certs.list":       {path: "certs", status: 200},
+	"pki.certs.detailed":   {path: "certs/detailed", status: 200},
+	"pki.issuers.revoke":   {path: "issuer/revoked/revoke", status: 200, unknown: "issuer/unknown/revoke"},
+	"pki.root.delete":      {path: "root", status: 200, alone: true},
+	"pki.sign.self":        {path: "root/sign-self-issued", body: `{"certificate":"$ROOT"}`, status: 200, unknown: `root/sign-self-issued {"certificate":"none"}`},
+	"pki.sign.self.issuer": {path: "issuer/known/sign-self-issued", body: `{"certificate":"$ROOT"}`, status: 200, unknown: `issuer/unknown/sign-self-issued {"certificate":"$ROOT"}`},
+	"pki.tidy":             {path: "tidy", body: `{"tidy_cert_store":true}`, status: 202},
+	"pki.tidy.status":      {path: "tidy-status", status: 200},
+	"pki.tidy.cancel":      {path: "tidy-cancel", status: 200},
+	"pki.tidy.auto.read":   {path: "config/auto-tidy", status: 200},
+	"pki.tidy.auto.set":    {path: "config/auto-tidy", body: `{"interval_duration":"6h"}`, status: 200},
+	"pki.certs.revoked":    {path: "certs/revoked", status: 200},
+	"pki.cert.read":        {path: "cert/$SERIAL", status: 200, unknown: "cert/00:11"},
+	"pki.cert.raw":         {path: "cert/$SERIAL/raw", status: 200, unknown: "cert/00:11/raw"},
+	"pki.cert.raw.pem":     {path: "cert/$SERIAL/raw/pem", status: 200, unknown: "cert/00:11/raw/pem"},
+	"pki.ca":               {path: "ca", status: 200},
+	"pki.ca.pem":           {path: "ca/pem", status: 200},
+	"pki.ca.chain":         {path: "ca_chain", status: 200},
+	"pki.issuers.json":     {path: "issuer/known/json", status: 200, unknown: "issuer/unknown/json"},
+	"pki.issuers.der":      {path: "issuer/known/der", status: 200, unknown: "issuer/unknown/der"},
+	"pki.issuers.pem":      {path: "issuer/known/pem", status: 200, unknown: "issuer/unknown/pem"},
 
 	"pki.revoke":     {path: "revoke", body: `{"serial_number":"$SERIAL"}`, status: 200, unknown: `revoke {"serial_number":"00:11"}`},
 	"pki.revoke.key": {path: "revoke-with-key", body: `{"serial_number":"$SERIAL","private_key":"$PRIVATE"}`, status: 200, unknown: `revoke-with-key {"serial_number":"00:11","private_key":"x"}`},
@@ -106,6 +116,7 @@ func (m *matrix) makeAuthority(t *testing.T) *strings.Replacer {
 	m.make(t, "pki/config/crl", `{"auto_rebuild":true,"enable_delta":true}`)
 	root := m.make(t, "pki/root/generate/internal", `{"common_name":"Known","key_type":"ec","issuer_name":"known","key_name":"known"}`)
 	m.make(t, "pki/root/generate/internal", `{"common_name":"Old","key_type":"ec","issuer_name":"old"}`)
+	m.make(t, "pki/root/generate/internal", `{"common_name":"Revoked","key_type":"ec","issuer_name":"revoked"}`)
 	m.make(t, "pki/keys/generate/internal", `{"key_type":"ec","key_name":"old"}`)
 	m.make(t, "pki/roles/known", `{"allowed_domains":"example.com","allow_subdomains":true,"key_type":"ec"}`)
 	m.make(t, "pki/roles/old", `{}`)

@@ -113,11 +113,11 @@ var matrixRows = map[string]matrixRow{
 	"token.lookup":          {path: "lookup", body: `{"token":"$TOKEN"}`, status: 200, unknown: `lookup {"token":"s.none"}`, unknownIs: 403},
 	"token.lookup-self":     {path: "lookup-self", status: 200},
 	"token.lookup-accessor": {path: "lookup-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 200, unknown: `lookup-accessor {"accessor":"none"}`},
-	"token.renew":           {path: "renew", body: `{"token":"$TOKEN"}`, status: 200, unknown: `renew {"token":"s.none"}`, unknownIs: 403},
+	"token.renew":           {path: "renew", body: `{"token":"$TOKEN"}`, status: 200, unknown: `renew {"token":"s.none"}`},
 	"token.renew-self":      {path: "renew-self", body: `{}`, status: 200},
 	"token.revoke":          {path: "revoke", body: `{"token":"$TOKEN"}`, status: 204, takesAny: noMatter},
 	"token.revoke-self":     {path: "revoke-self", status: 204},
-	"token.revoke-accessor": {path: "revoke-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 204, unknown: `revoke-accessor {"accessor":"none"}`},
+	"token.revoke-accessor": {path: "revoke-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 204, takesAny: noMatter},
 
 	"token.renew-accessor": {path: "renew-accessor", body: `{"accessor":"$ACCESSOR"}`, status: 200, unknown: `renew-accessor {"accessor":"none"}`},
 
@@ -151,6 +151,10 @@ var matrixRows = map[string]matrixRow{
 
 	"transit.derive-key": {path: "derive-key/agreed", body: `{"base_key_name":"p256","peer_public_key":"$PUBLIC"}`, status: 204,
 		unknown: `derive-key/none {"base_key_name":"unknown","peer_public_key":"$PUBLIC"}`},
+	"hmacpool.hmac":        {path: "hmac", body: `{"input":"aGk="}`, status: 200},
+	"hmacpool.config":      {path: "config", body: `{"mode":"MODE0","directory":"$POOL"}`, status: 200, unknown: `config {"mode":"MODE0","directory":"/nowhere"}`},
+	"hmacpool.config.read": {path: "config", status: 200},
+	"hmacpool.status":      {path: "status", status: 200},
 
 	"transit.keys.create":    {path: "keys/new", body: `{}`, status: 200, takesAny: makesIt},
 	"transit.keys.read":      {path: "keys/aes", status: 200, unknown: "keys/unknown"},
@@ -183,13 +187,15 @@ var matrixRows = map[string]matrixRow{
 	"transit.config.keys":              {path: "config/keys", body: `{"disable_upsert":false}`, status: 200},
 	"transit.hash":                     {path: "hash", body: `{"input":"aGk="}`, status: 200},
 	"transit.hash.algorithm":           {path: "hash/sha2-512", body: `{"input":"aGk="}`, status: 200, unknown: `hash/unknown {"input":"aGk="}`},
+	"transit.legacy.keys.create":       {path: "legacy/keys/legacy", body: `{"type":"rsa-2048","label":"legacy","id":"01"}`, status: 200, takesAny: makesIt},
+	"transit.legacy.decrypt":           {path: "legacy/decrypt/aes", body: `{"ciphertext":"aGk=","scheme":"rsa-pkcs1v15"}`, status: 400, unknown: `legacy/decrypt/nothing {"ciphertext":"aGk=","scheme":"rsa-pkcs1v15"}`},
 	"transit.keys.adopt":               {path: "keys/adopted/adopt", body: `{"label":"nobody's"}`, status: 400, takesAny: "what is there belongs to keys, and is refused as what is not there"},
 	"transit.keys.import":              {path: "keys/imported2/import", body: `{"type":"ecdsa-p256","public_key":"$PUBLIC"}`, status: 204, takesAny: makesIt},
 	"transit.keys.import-version":      {path: "keys/imported/import_version", body: `{"public_key":"$PUBLIC"}`, status: 204, unknown: `keys/unknown/import_version {"public_key":"$PUBLIC"}`},
 	"transit.wrapping-key":             {path: "wrapping_key", status: 200},
 	"transit.keys.csr":                 {path: "keys/p256/csr", body: `{}`, status: 200, unknown: "keys/unknown/csr {}"},
 	"transit.keys.set-certificate":     {path: "keys/p256/set-certificate", body: `{"certificate_chain":"no PEM"}`, status: 400, unknown: `keys/unknown/set-certificate {"certificate_chain":"no PEM"}`},
-	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 204, unknown: "keys/unknown/soft-delete"},
-	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 204, unknown: "keys/unknown/soft-delete-restore"},
+	"transit.keys.soft-delete":         {path: "keys/soft/soft-delete", status: 200, unknown: "keys/unknown/soft-delete"},
+	"transit.keys.soft-delete-restore": {path: "keys/soft/soft-delete-restore", status: 200, unknown: "keys/unknown/soft-delete-restore"},
 	"transit.keys.trim":                {path: "keys/long/trim", body: `{"min_available_version":2}`, status: 200, unknown: `keys/unknown/trim {"min_available_version":2}`},
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,21 +53,22 @@ type matrix struct {
 
 // newMatrix starts the servers, and makes the objects that the rows name.
 func newMatrix(t *testing.T) *matrix {
-	withRoot := config.Dev(t.TempDir())
+	dir := t.TempDir()
+	withRoot := config.Dev(dir)
 	withRoot.Custody.GenerateRootWithoutToken = true
 	m := &matrix{
 		open:   running(t, withRoot, Options{Dev: &Dev{RootTokenID: "root"}}),
 		sealed: running(t, config.Dev(t.TempDir()), Options{}),
 		fresh:  running(t, config.Dev(t.TempDir()), Options{}),
 	}
-	if status := do(t, m.open, "PUT", "sys/mounts/pki", "root", api.CreateMount{Type: "pki"}, nil); status != 204 {
-		t.Fatalf("mount: status %d", status)
-	}
+	mountEngines(t, m.open)
 	m.document = documentOf(t, m.open)
 	var init api.InitResult
 	if status := do(t, m.sealed, "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &init); status != 200 {
 		t.Fatalf("init: status %d", status)
 	}
+	pool := makePool(t, filepath.Join(dir, "hmacpool"))
+	m.make(t, "hmacpool/config", `{"mode":"MODE0","directory":"`+pool+`"}`)
 	m.make(t, "transit/keys/aes", `{}`)
 	m.make(t, "transit/keys/p256", `{"type":"ecdsa-p256"}`)
 	m.make(t, "transit/keys/old", `{}`)
@@ -94,11 +96,22 @@ func newMatrix(t *testing.T) *matrix {
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
 	m.make(t, "auth/token/create", `{"policies":["known"]}`)
 	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
-	m.words = strings.NewReplacer("$PUBLIC", public, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
+	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	m.authority = m.makeAuthority(t)
 	return m
+}
+
+// mountEngines mounts those that are not there from the beginning, each at its name:
+// the OpenAPI document and the help show what is mounted. root is a root token.
+func mountEngines(t *testing.T, s *Server) {
+	t.Helper()
+	for _, engine := range append(slices.Clone(conformance.Engines), "pki") {
+		if status := do(t, s, "POST", "sys/mounts/"+engine, "root", map[string]string{"type": engine}, nil); status != 204 {
+			t.Fatalf("mounting %s: status %d", engine, status)
+		}
+	}
 }
 
 // documentOf is the OpenAPI document of a server.
@@ -308,6 +321,7 @@ func (c *matrixCalls) allowed(row matrixRow) {
 	token := c.with(needs(c.o)...)
 	if row.alone {
 		s, token = running(c.t, config.Dev(c.t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}}), "root"
+		mountEngines(c.t, s)
 	}
 	c.expect("allowed", s, token, c.path, c.body, row.status)
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"testing"
 
-	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/config"
 )
 
@@ -12,9 +11,7 @@ import (
 func TestPatch(t *testing.T) {
 	t.Parallel()
 	m := &matrix{open: running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}})}
-	if status := do(t, m.open, "PUT", "sys/mounts/pki", "root", api.CreateMount{Type: "pki"}, nil); status != 204 {
-		t.Fatalf("mount: status %d", status)
-	}
+	mountEngines(t, m.open)
 	m.document = documentOf(t, m.open)
 	m.make(t, "pki/root/generate/internal", `{"common_name":"Root","key_type":"ec","issuer_name":"first"}`)
 	m.make(t, "pki/issuer/first", `{"issuer_name":"first","leaf_not_after_behavior":"permit"}`)

@@ -18,6 +18,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.guard.Operations()...)
 	ops = append(ops, s.keys.Operations()...)
 	ops = append(ops, s.pki.Operations()...)
+	ops = append(ops, s.pools.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	ops = append(ops, s.auditOperations()...)
 	ops = append(ops, s.configOperations()...)
@@ -70,6 +71,7 @@ func (s *Server) sealed() {
 	}
 	s.pki.Reset()
 	s.keys.Reset()
+	s.pools.Reset()
 	s.guard.Reset()
 	s.records.Seal()
 	s.hsm.Set(nil)

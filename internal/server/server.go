@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
@@ -15,6 +17,7 @@ import (
 	"github.com/claviger/claviger/internal/front/acme"
 	"github.com/claviger/claviger/internal/front/vault"
 	"github.com/claviger/claviger/internal/guard"
+	"github.com/claviger/claviger/internal/hmacpool"
 	"github.com/claviger/claviger/internal/keys"
 	"github.com/claviger/claviger/internal/pki"
 	"github.com/claviger/claviger/internal/store"
@@ -27,9 +30,11 @@ import (
 type Options struct {
 	// Dev makes a development server: everything in memory, initialised and
 	// unsealed at start. Its keys are lost when it ends.
-	Dev     *Dev
-	Logger  *slog.Logger
-	Version string
+	Dev *Dev
+	// Standalone is given by a server whose configuration its Config made.
+	Standalone *Standalone
+	Logger     *slog.Logger
+	Version    string
 }
 
 // Dev are the options of a development server.
@@ -50,12 +55,18 @@ type Server struct {
 	trail     trail
 	keys      *keys.Service
 	pki       *pki.Service
+	pools     *hmacpool.Service
 	custody   *custody.Custody
 	guard     *guard.Guard
 	metrics   *metrics
 	handler   http.Handler
 	listeners []*listener
-	dev       devInfo
+	fronts    []*listener
+	pin       pinSource
+	// mayOpenLater: opening by PIN failed for a cause that may pass by itself.
+	mayOpenLater atomic.Bool
+	dev          devInfo
+	lock         *os.File // of the data directory, if the server stands alone
 }
 
 // New opens the store, builds the services and opens the listeners. The server
@@ -67,18 +78,23 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	harden(o.Logger)
 	tune()
 	s := &Server{cfg: cfg, log: o.Logger, version: o.Version, metrics: newMetrics()}
-	if err := s.build(o.Dev); err != nil {
+	if err := s.build(o.Dev, o.Standalone); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Server) build(dev *Dev) error {
+func (s *Server) build(dev *Dev, alone *Standalone) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if alone != nil {
+		if err := s.lockDir(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.openStore(ctx, dev != nil); err != nil {
 		return err
@@ -102,7 +118,19 @@ func (s *Server) build(dev *Dev) error {
 			return err
 		}
 	}
-	return s.listen()
+	if alone != nil {
+		if err := s.startAlone(ctx, alone); err != nil {
+			return err
+		}
+	}
+	s.openByPIN(ctx)
+	if alone != nil && alone.NoAPI {
+		return s.listenFronts()
+	}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	return s.listenFronts()
 }
 
 func (s *Server) openStore(ctx context.Context, dev bool) error {
@@ -144,12 +172,20 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if err != nil {
 		return err
 	}
+	pools, err := s.poolOptions()
+	if err != nil {
+		return err
+	}
+	if s.pools, err = hmacpool.New(pools); err != nil {
+		return err
+	}
 	s.custody, err = custody.New(custody.Options{
 		Store:            s.db,
 		Records:          s.records,
 		Device:           device,
+		Kind:             s.cfg.Custody.Kind,
 		HSMToken:         s.cfg.Token.OnInit,
-		PIN:              s.adoptionPIN(),
+		PIN:              s.pinProvider(),
 		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
 		RootTokenLength:  guard.TokenLength,
 		OpenGenerateRoot: s.cfg.Custody.GenerateRootWithoutToken,
@@ -165,32 +201,17 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	return s.guard.Register(s.operations()...)
 }
 
-// adoptionPIN reads the PIN file of the configuration, for the initialisation
-// that adopts a token.
-func (s *Server) adoptionPIN() func() ([]byte, error) {
-	path := s.cfg.Token.PKCS11.PINFile
-	if path == "" {
-		return nil
-	}
-	return func() ([]byte, error) {
-		pin, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("reading the PIN file: %w", err)
-		}
-		for len(pin) > 0 && (pin[len(pin)-1] == '\n' || pin[len(pin)-1] == '\r') {
-			pin = pin[:len(pin)-1]
-		}
-		return pin, nil
-	}
-}
-
 // Run serves until ctx ends or a listener fails, then shuts down: requests
 // under way are finished, the audit log gets its last checkpoint.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	failed := make(chan error, len(s.listeners))
-	for _, l := range s.listeners {
-		s.log.Info("listening", "address", l.address, "tls", l.tls != nil)
+	failed := make(chan error, len(s.all()))
+	for _, l := range s.all() {
+		log := s.log
+		if l.front != "" {
+			log = log.With("front", l.front)
+		}
+		log.Info("listening", "address", l.address, "tls", l.tls != nil)
 		go func() { failed <- l.serve() }()
 	}
 	var background sync.WaitGroup
@@ -199,7 +220,11 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { s.tidyTokens(untilDone) })
 	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() {
+		s.pki.Keep(untilDone, func() map[string]string { return s.guard.Mounted(pki.MountKind) }, s.guard.System)
+	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
+	background.Go(func() { s.keepOpening(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():
@@ -239,13 +264,16 @@ func (s *Server) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var errs []error
-	for _, l := range s.listeners {
+	for _, l := range s.all() {
 		errs = append(errs, l.shutdown(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// Addresses returns where the server listens, as clients name it.
+// all returns the listeners of the API and of the fronts.
+func (s *Server) all() []*listener { return append(slices.Clone(s.listeners), s.fronts...) }
+
+// Addresses returns where the API is served, as clients name it.
 func (s *Server) Addresses() []string {
 	addresses := make([]string, len(s.listeners))
 	for i, l := range s.listeners {
@@ -258,7 +286,7 @@ func (s *Server) Addresses() []string {
 // log after its rotation. What fails keeps its old state.
 func (s *Server) Reload() error {
 	errs := []error{s.trail.reopen()}
-	for _, l := range s.listeners {
+	for _, l := range s.all() {
 		errs = append(errs, l.reload())
 	}
 	return errors.Join(errs...)
@@ -266,12 +294,13 @@ func (s *Server) Reload() error {
 
 // close releases everything; what was not opened is left alone.
 func (s *Server) close() {
-	for _, l := range s.listeners {
+	for _, l := range s.all() {
 		l.close()
 	}
 	if s.custody != nil {
 		s.custody.Close()
 	}
+	s.pin.wipe()
 	if err := s.trail.close(); err != nil {
 		s.log.Error("closing the audit log", "error", err)
 	}
@@ -279,5 +308,8 @@ func (s *Server) close() {
 		if err := s.db.Close(); err != nil {
 			s.log.Error("closing the store", "error", err)
 		}
+	}
+	if s.lock != nil {
+		s.lock.Close()
 	}
 }

@@ -11,7 +11,7 @@ import (
 // "Root-protected API endpoints"), a last * standing for any rest, so far as they
 // may have operations here.
 var sudoPaths = []string{
-	"auth/token/accessors", "auth/token/create-orphan", "auth/token/revoke-orphan",
+	"auth/token/accessors", "auth/token/revoke-orphan",
 	"sys/audit", "sys/audit/*", "sys/auth/*", "sys/config/auditing/*", "sys/config/cors", "sys/config/ui/headers*",
 	"sys/internal/inspect/*", "sys/leases", "sys/leases/lookup/*", "sys/leases/revoke-force/*", "sys/leases/revoke-prefix/*",
 	"sys/plugins/catalog/*", "sys/raw*", "sys/remount", "sys/replication/*", "sys/revoke-force/*", "sys/revoke-prefix/*", "sys/rotate",

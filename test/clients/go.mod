@@ -6,10 +6,10 @@ tool github.com/getsops/sops/v3/cmd/sops
 
 require (
 	github.com/claviger/claviger v0.0.0-00010101000000-000000000000
+	github.com/getkin/kin-openapi v0.140.0
 	github.com/hashicorp/go-kms-wrapping/v2 v2.0.17
 	github.com/hashicorp/go-kms-wrapping/wrappers/transit/v2 v2.0.13
 	github.com/hashicorp/vault/api v1.23.0
-	github.com/getkin/kin-openapi v0.140.0
 	github.com/oasdiff/oasdiff v1.21.0
 	github.com/openbao/openbao/api/v2 v2.7.1
 	github.com/pb33f/libopenapi v0.28.2
@@ -158,7 +158,7 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.3 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect

@@ -105,8 +105,9 @@ func (c *documentCheck) observe(e *conformance.Exchange, req *http.Request, sent
 	if !ok || !described || conformance.Wrapped(req, resp) || req.Method == http.MethodHead {
 		return
 	}
-	if _, pattern, _ := strings.Cut(name, " "); strings.Contains(pattern, "{path}") {
-		path = strings.ReplaceAll(pattern, "{path}", "x") // OpenAPI has no parameters of several segments
+	_, pattern, _ := strings.Cut(name, " ")
+	if short, ok := conformance.OneSegment(pattern); ok {
+		path = short
 	}
 	query := req.URL.RawQuery
 	if req.Method == "LIST" {

@@ -14,6 +14,8 @@
 //	                                 difference is expected
 //
 // The exchanges make mounts, policies, roles and client tokens, whose names begin
-// with "conformance-", and remove them. Nothing else of the server is changed, but
-// a server whose content matters is no place for them.
+// with "conformance-", and remove them. They rotate the storage key, change its rules
+// and the times of client tokens and set them back, begin and forget a root token, and
+// ask an active server to step down. A server whose content matters is no place for
+// them.
 package conformance

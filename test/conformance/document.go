@@ -62,11 +62,24 @@ func ParseDocument(text []byte) (*Document, error) {
 // mounted is the mount that a file of exchanges makes.
 var mounted = regexp.MustCompile(`^/v1/conformance-[a-z0-9]+/`)
 
+// Engines are those that are not mounted from the beginning. Exchanges mount them at
+// conformance- and their name.
+var Engines = []string{"hmacpool"}
+
 // Place is a request's path as the document has it: below /v1, and below the mount
-// transit/ instead of one that exchanges made. Requests for help, and those outside
-// /v1, have none.
+// transit/ instead of one that exchanges made, or that of another engine. Requests
+// for help, and those outside /v1, have none.
 func Place(req *http.Request) (path string, ok bool) {
-	path, ok = strings.CutPrefix(mounted.ReplaceAllString(req.URL.Path, "/v1/transit/"), "/v1")
+	mount := mounted.FindString(req.URL.Path)
+	engine := strings.TrimSuffix(strings.TrimPrefix(mount, "/v1/conformance-"), "/")
+	if !slices.Contains(Engines, engine) {
+		engine = "transit"
+	}
+	path = req.URL.Path
+	if mount != "" {
+		path = "/v1/" + engine + "/" + path[len(mount):]
+	}
+	path, ok = strings.CutPrefix(path, "/v1")
 	return path, ok && !req.URL.Query().Has("help")
 }
 
@@ -109,6 +122,16 @@ func (d *Document) Find(method, path string) (name string, ok bool) {
 
 // several are parameters that take more than one segment.
 var several = []string{"{path}", "{prefix}", "{url_lease_id}", "{request}"}
+
+// OneSegment puts x for the parameters of a pattern that take more than one segment,
+// which validators of OpenAPI documents do not know. It returns false if there is none.
+func OneSegment(pattern string) (path string, ok bool) {
+	path = pattern
+	for _, p := range several {
+		path = strings.ReplaceAll(path, p, "x")
+	}
+	return path, path != pattern
+}
 
 // match tells how many literal segments a pattern shares with a path, -1 if it
 // does not match.

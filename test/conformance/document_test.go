@@ -86,3 +86,17 @@ func TestDocumentChecks(t *testing.T) {
 		}
 	}
 }
+
+func TestOneSegment(t *testing.T) {
+	t.Parallel()
+	for pattern, want := range map[string]string{
+		"/sys/mounts/{path}/tune":           "/sys/mounts/x/tune",
+		"/sys/leases/revoke-force/{prefix}": "/sys/leases/revoke-force/x",
+		"/sys/renew/{url_lease_id}":         "/sys/renew/x",
+		"/transit/keys/{name}":              "",
+	} {
+		if got, ok := OneSegment(pattern); ok != (want != "") || ok && got != want {
+			t.Errorf("%s: %s %v, want %s", pattern, got, ok, want)
+		}
+	}
+}

@@ -18,6 +18,10 @@ type watcher struct {
 
 func watch(t *testing.T, s *harness.Server) *watcher {
 	t.Helper()
+	for _, engine := range Engines { // the document shows what is mounted
+		s.OK(t, "POST", "sys/mounts/"+engine, map[string]any{"type": engine})
+		defer s.OK(t, "DELETE", "sys/mounts/"+engine, nil)
+	}
 	target := &Target{Addr: s.Addr, Token: s.RootToken, client: http.DefaultClient}
 	req, err := target.request(t.Context(), "GET", "sys/internal/specs/openapi", s.RootToken, nil)
 	if err != nil {
@@ -54,17 +58,41 @@ func (w *watcher) observe(e *Exchange, req *http.Request, _ []byte, resp *http.R
 	}
 }
 
+const (
+	noPool           = "it needs the files of a pool, which no exchange can make"
+	openGenerateRoot = "the configuration of the tests leaves it off"
+	renewedElsewhere = "leases are those of client tokens, which are renewed below auth/token"
+)
+
 // onlyGood and onlyBad are the operations that are called with one outcome only.
 var (
 	onlyGood = map[string]string{
-		"get /sys/health":      "it refuses nothing but wrong overrides",
-		"get /sys/init":        "it refuses nothing",
-		"get /sys/leader":      "it refuses nothing",
-		"get /sys/seal-status": "it refuses nothing",
+		"get /sys/health":             "it refuses nothing but wrong overrides",
+		"get /sys/init":               "it refuses nothing",
+		"get /sys/leader":             "it refuses nothing",
+		"get /sys/internal/ui/mounts": "it shows every caller what is meant for it",
+		"get /sys/seal-status":        "it refuses nothing",
 	}
 	onlyBad = map[string]string{
-		"post /sys/init": "it is done once, before there is a token",
-		"post /sys/seal": "it would end the run",
+		"post /sys/init":                            "it is done once, before there is a token",
+		"post /sys/seal":                            "it would end the run",
+		"post /sys/audit/{path}":                    "the configuration names the audit log",
+		"delete /sys/audit/{path}":                  "the configuration names the audit log",
+		"post /sys/auth/{path}":                     "there is no other way to log in",
+		"post /sys/generate-root-token/update":      "it needs a share, which no exchange knows",
+		"get /sys/generate-root/attempt":            openGenerateRoot,
+		"post /sys/generate-root/attempt":           openGenerateRoot,
+		"delete /sys/generate-root/attempt":         openGenerateRoot,
+		"post /sys/generate-root/update":            openGenerateRoot,
+		"post /sys/leases/renew":                    renewedElsewhere,
+		"post /sys/leases/renew/{url_lease_id}":     renewedElsewhere,
+		"post /sys/renew":                           renewedElsewhere,
+		"post /sys/renew/{url_lease_id}":            renewedElsewhere,
+		"post /hmacpool/config":                     noPool,
+		"get /hmacpool/config":                      noPool,
+		"post /hmacpool/hmac":                       noPool,
+		"get /hmacpool/status":                      noPool,
+		"post /transit/keys/{name}/adopt":           "it needs an object that another program made in the HSM token",
 		"post /transit/keys/{name}/set-certificate": "it needs a certificate of the key, which nobody here can issue",
 	}
 )

@@ -105,6 +105,8 @@ func (m *Module) SlotInfo(s Slot) (SlotInfo, error) {
 		Description:  text(unsafe.Pointer(&i.slotDescription), 64),
 		Manufacturer: text(unsafe.Pointer(&i.manufacturerID), 32),
 		Flags:        uint64(i.flags),
+		Hardware:     version(i.hardwareVersion),
+		Firmware:     version(i.firmwareVersion),
 	}, nil
 }
 
@@ -124,6 +126,13 @@ func (m *Module) TokenInfo(s Slot) (TokenInfo, error) {
 		MaxPIN:       int(i.ulMaxPinLen),
 		Hardware:     version(i.hardwareVersion),
 		Firmware:     version(i.firmwareVersion),
+		Usage: TokenUsage{
+			MaxSessions: uint64(i.ulMaxSessionCount), Sessions: uint64(i.ulSessionCount),
+			MaxRWSessions: uint64(i.ulMaxRwSessionCount), RWSessions: uint64(i.ulRwSessionCount),
+			TotalPublic: uint64(i.ulTotalPublicMemory), FreePublic: uint64(i.ulFreePublicMemory),
+			TotalPrivate: uint64(i.ulTotalPrivateMemory), FreePrivate: uint64(i.ulFreePrivateMemory),
+			UTCTime: text(unsafe.Pointer(&i.utcTime), 16),
+		},
 	}, nil
 }
 

@@ -56,14 +56,25 @@ type SlotInfo struct {
 	Description  string
 	Manufacturer string
 	Flags        uint64
+	Hardware     Version
+	Firmware     Version
 }
 
-// TokenInfo is what Claviger reads of CK_TOKEN_INFO, without its padding.
+// TokenInfo is CK_TOKEN_INFO without its padding.
 type TokenInfo struct {
 	Label, Manufacturer, Model, Serial string
 	Flags                              uint64
 	MinPIN, MaxPIN                     int // bytes
 	Hardware, Firmware                 Version
+	Usage                              TokenUsage
+}
+
+// TokenUsage is the rest of CK_TOKEN_INFO: sessions, memory in bytes (all ones:
+// the module doesn't say), and the token's clock.
+type TokenUsage struct {
+	MaxSessions, Sessions, MaxRWSessions, RWSessions   uint64
+	TotalPublic, FreePublic, TotalPrivate, FreePrivate uint64
+	UTCTime                                            string
 }
 
 // MechanismInfo is a mechanism of a token; sizes are in bits or bytes, as the

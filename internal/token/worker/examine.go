@@ -37,7 +37,19 @@ type SlotReport struct {
 	Manufacturer, Model, Firmware                string
 	Hardware, Initialized, UserPINSet, PINLocked bool
 	MinPIN, MaxPIN                               int // bytes
+	Detail                                       SlotDetail
 	Mechanisms                                   []MechanismReport
+}
+
+// SlotDetail is what else PKCS#11 tells of a slot and its token, for programs that
+// print it as it is.
+type SlotDetail struct {
+	SlotManufacturer, SlotHardware, SlotFirmware, TokenHardware string
+	TokenPresent                                                bool
+	SlotFlags, TokenFlags                                       []string // "CKF_RNG", …
+	MaxSessions, Sessions, MaxRWSessions, RWSessions            uint64
+	TotalPublic, FreePublic, TotalPrivate, FreePrivate          uint64 // bytes; all ones: not told
+	UTCTime                                                     string
 }
 
 // MechanismReport is a mechanism; the sizes are in the mechanism's own unit.
@@ -98,6 +110,18 @@ func Examine(ctx context.Context, cfg Config, pin []byte) (Report, error) {
 	return r, d.measure(ctx, pin, &r)
 }
 
+func detail(s *slotView) SlotDetail {
+	u := &s.token.Usage
+	return SlotDetail{
+		SlotManufacturer: s.slot.Manufacturer, SlotHardware: s.slot.Hardware.String(), SlotFirmware: s.slot.Firmware.String(),
+		TokenHardware: s.token.Hardware.String(), TokenPresent: s.slot.Flags&1 != 0,
+		SlotFlags: pkcs11.FlagNames(pkcs11.SlotFlags, s.slot.Flags), TokenFlags: pkcs11.FlagNames(pkcs11.TokenFlags, s.token.Flags),
+		MaxSessions: u.MaxSessions, Sessions: u.Sessions, MaxRWSessions: u.MaxRWSessions, RWSessions: u.RWSessions,
+		TotalPublic: u.TotalPublic, FreePublic: u.FreePublic, TotalPrivate: u.TotalPrivate, FreePrivate: u.FreePrivate,
+		UTCTime: u.UTCTime,
+	}
+}
+
 func reportView(v view) Report {
 	r := Report{Hardened: v.hardened, Missing: v.missing, Library: LibraryReport{
 		v.library.Manufacturer, v.library.Description, v.library.Library.String(), v.library.Cryptoki.String(),
@@ -108,7 +132,7 @@ func reportView(v view) Report {
 			Manufacturer: s.token.Manufacturer, Model: s.token.Model, Firmware: s.token.Firmware.String(),
 			Hardware: s.slot.Flags&pkcs11.FlagHWSlot != 0, Initialized: s.token.Flags&pkcs11.FlagInitialized != 0,
 			UserPINSet: s.token.Flags&pkcs11.FlagUserPINSet != 0, PINLocked: s.token.Flags&pkcs11.FlagPINLocked != 0,
-			MinPIN: s.token.MinPIN, MaxPIN: s.token.MaxPIN,
+			MinPIN: s.token.MinPIN, MaxPIN: s.token.MaxPIN, Detail: detail(&s),
 		}
 		for _, m := range s.mechs {
 			sr.Mechanisms = append(sr.Mechanisms, MechanismReport{m.Type.String(), m.Min, m.Max, flagNames(m.Flags)})

@@ -37,7 +37,9 @@ func (h *hsm) learn(ctx context.Context) error {
 		hold.Note = strings.Join(append(notes, note...), "; ")
 		holds[t] = hold
 	}
-	h.learnImports(holds)
+	if err := h.learnIntake(ctx, holds); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.info.Holds = holds
@@ -46,17 +48,22 @@ func (h *hsm) learn(ctx context.Context) error {
 	return nil
 }
 
-// learnImports notes which types can be imported. Their wrapping key must be a
-// key of the token too.
-func (h *hsm) learnImports(holds map[token.Type]token.Hold) {
-	h.mu.RLock()
-	f := h.facts
-	h.mu.RUnlock()
+// learnIntake notes which types can be imported. Their wrapping key must be a key
+// of the token too.
+func (h *hsm) learnIntake(ctx context.Context, holds map[token.Type]token.Hold) error {
+	err := h.ask(ctx, frameIntake, nil, true, 10, func(_ *proc, r *reader) (err error) {
+		h.intake, err = parseIntake(r)
+		return err
+	})
+	if err != nil {
+		return seamError(err)
+	}
 	wrapping := holds[token.RSA4096]
 	for t, hold := range holds {
-		hold.Import = (wrapping.Wrapped || wrapping.Object) && h.imports(t, &f) == ""
+		hold.Import = (wrapping.Wrapped || wrapping.Object) && h.imports(t, &h.intake) == ""
 		holds[t] = hold
 	}
+	return nil
 }
 
 // lacks returns why the token can't hold keys of a type at all, "" if it can.

@@ -25,7 +25,7 @@ const (
 const maxPackage = 16 << 10
 
 // imports returns why the token can't take secrets of a type in, "" if it can.
-func (h *hsm) imports(t token.Type, f *facts) string {
+func (h *hsm) imports(t token.Type, f *intake) string {
 	switch {
 	case h.has(pkcs11.RSAAESWrap, pkcs11.FlagUnwrap):
 	case f.kwp == 0:
@@ -51,7 +51,7 @@ func (h *hsm) Import(ctx context.Context, spec token.Spec, p token.Package) (st 
 	if spec.Place == token.PlaceObject {
 		defer h.one(ctx)()
 	}
-	r := importRequest{spec: spec, key: p.Key, blob: p.Blob}
+	r := importRequest{spec: spec, key: p.Key, kwp: h.intake.kwp, blob: p.Blob}
 	var modes []importMode
 	if m, ok := hashMechs[p.Hash]; ok {
 		r.hash, r.mgf = m.mech, m.mgf
@@ -110,10 +110,7 @@ func (h *hsm) checkImport(spec token.Spec, p *token.Package) (token.Spec, error)
 // Where that fails it returns a random one, so that the failure comes later and
 // in the same way as all others (RFC 8017 section 7.1.2, note).
 func (h *hsm) openBetween(ctx context.Context, p token.Package) ([]byte, error) {
-	h.mu.RLock()
-	creates := h.facts.creates && h.facts.kwp != 0
-	h.mu.RUnlock()
-	if !creates {
+	if !h.intake.creates || h.intake.kwp == 0 {
 		return nil, fmt.Errorf("%w: the module opens no wrapped key with %v, and takes no AES key from outside", token.ErrUnsupported, hashName(p.Hash))
 	}
 	k, err := h.Key(p.Key)
@@ -164,7 +161,8 @@ type importRequest struct {
 	mode    importMode
 	hash    pkcs11.CKM
 	mgf     uint32
-	between []byte // the AES key, of importBetween
+	kwp     pkcs11.CKM // opens the second part, but with importWhole
+	between []byte     // the AES key, of importBetween
 	blob    []byte
 }
 
@@ -173,6 +171,7 @@ func (r *importRequest) append(b []byte) []byte {
 	b = append(b, byte(r.mode))
 	b = appendU32(b, uint32(r.hash))
 	b = appendU32(b, r.mgf)
+	b = appendU32(b, uint32(r.kwp))
 	b = appendBytes(b, r.between)
 	b = appendBytes(b, r.blob)
 	return appendStored(b, r.key)
@@ -184,7 +183,7 @@ func parseImport(p []byte) (importRequest, error) {
 	if err != nil {
 		return importRequest{}, err
 	}
-	q := importRequest{spec: spec, mode: importMode(r.u8()), hash: pkcs11.CKM(r.u32()), mgf: r.u32(), between: r.bytes(), blob: r.bytes()}
+	q := importRequest{spec: spec, mode: importMode(r.u8()), hash: pkcs11.CKM(r.u32()), mgf: r.u32(), kwp: pkcs11.CKM(r.u32()), between: r.bytes(), blob: r.bytes()}
 	q.key, err = parseStored(&r)
 	if err == nil && (q.mode < importWhole || q.mode > importBetween || len(q.blob) < q.key.Bits()/8+token.ImportMin) {
 		err = errFrame

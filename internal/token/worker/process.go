@@ -104,7 +104,6 @@ type process struct {
 	mechs  map[pkcs11.CKM]pkcs11.MechanismInfo
 	wrap   pkcs11.CKM
 	wraps  bool
-	kwp    pkcs11.CKM // unwraps RFC 5649, 0 if nothing does
 	setup  setup
 	keeper *pkcs11.Session // holds the login and every loaded session object; hot lane only
 	hot    *pkcs11.Session
@@ -265,7 +264,7 @@ func (p *process) handle(f frame) {
 		}
 	case frameRandom:
 		p.randomFrame(f)
-	case frameGenerate, frameDestroy, frameProvision, frameSystem, frameTry, frameImport, frameObjects, frameAdopt, frameErase:
+	case frameGenerate, frameDestroy, frameProvision, frameSystem, frameTry, frameIntake, frameImport, frameObjects, frameAdopt, frameErase:
 		p.slow.push(f)
 	case frameSetup:
 		v, err := p.start(f.payload)

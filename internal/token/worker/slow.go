@@ -137,6 +137,9 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 			return nil, &failure{reason: reasonFrame, msg: "erase: malformed"}
 		}
 		return nil, p.erase(name)
+	case frameIntake:
+		f := p.learnIntake()
+		return f.append, nil
 	default: // frameTry
 		r := reader{b: f.payload}
 		typ, size := token.Type(r.u8()), int(r.u32())

@@ -65,7 +65,6 @@ func (p *process) learn() (facts, error) {
 	}
 	f.forgedTag = p.forgedTag()
 	f.forgedBlob = p.forgedBlob()
-	p.learnImport(&f)
 	return f, nil
 }
 

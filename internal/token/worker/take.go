@@ -102,7 +102,7 @@ func (p *process) openPackage(r *importRequest) (open opener, done func(), err e
 // openerOf opens the second part of a package with the AES key of the first.
 func (p *process) openerOf(between pkcs11.Handle, r *importRequest) opener {
 	return func(t *pkcs11.Template) (pkcs11.Handle, error) {
-		return p.slow.session.Unwrap(p.kwp, between, r.blob[r.key.Bits()/8:], t)
+		return p.slow.session.Unwrap(r.kwp, between, r.blob[r.key.Bits()/8:], t)
 	}
 }
 
@@ -209,9 +209,9 @@ var (
 	probePublic  = unhex("03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8")
 )
 
-// learnImport finds out how the module takes secrets in.
-func (p *process) learnImport(f *facts) {
-	s := p.hot
+// learnIntake finds out how the module takes secrets in.
+func (p *process) learnIntake() (f intake) {
+	s := p.slow.session
 	key, err := s.Create(betweenTemplate().Bytes(pkcs11.AttrValue, probeKey))
 	f.creates = err == nil
 	if f.creates {
@@ -226,28 +226,30 @@ func (p *process) learnImport(f *facts) {
 			continue
 		}
 		if !f.creates || p.unwrapsProbe(m, key) {
-			f.kwp, p.kwp = m, m
+			f.kwp = m
 			break
 		}
 	}
 	if f.kwp == 0 || !f.creates || !p.has(pkcs11.EdDSA, pkcs11.FlagSign) {
-		return
+		return f
 	}
-	h, err := s.Unwrap(p.kwp, key, probeEdwards, importTemplate(token.Ed25519, birth{}))
+	h, err := s.Unwrap(f.kwp, key, probeEdwards, importTemplate(token.Ed25519, birth{}))
 	if err != nil {
-		return
+		return f
 	}
 	public, err := p.publicOf(s, h, token.Ed25519)
 	f.edwards = err == nil && bytes.HasSuffix(public, probePublic)
 	_ = s.Destroy(h)
+	return f
 }
 
 func (p *process) unwrapsProbe(m pkcs11.CKM, key pkcs11.Handle) bool {
-	h, err := p.hot.Unwrap(m, key, probeAES, importTemplate(token.AES256, birth{}))
+	s := p.slow.session
+	h, err := s.Unwrap(m, key, probeAES, importTemplate(token.AES256, birth{}))
 	if err != nil {
 		return false
 	}
-	err = p.worksAES(p.hot, h)
-	_ = p.hot.Destroy(h)
+	err = p.worksAES(s, h)
+	_ = s.Destroy(h)
 	return err == nil
 }

@@ -23,6 +23,9 @@ type hsm struct {
 	view  view
 	mechs map[pkcs11.CKM]pkcs11.MechanismInfo
 
+	// intake is learned while the token is opened and does not change.
+	intake intake
+
 	mu    sync.RWMutex
 	facts facts
 	info  token.Info
@@ -161,7 +164,6 @@ func (h *hsm) Provision(ctx context.Context, transferable bool) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		f.forgedTag, f.forgedBlob = h.facts.forgedTag, h.facts.forgedBlob
-		f.kwp, f.creates, f.edwards = h.facts.kwp, h.facts.creates, h.facts.edwards
 		h.facts, h.provisioned = f, time.Now()
 		h.info.Transferable = f.transferable
 		h.info.Quirks = h.quirks()

@@ -36,6 +36,7 @@ const (
 	frameObjects   = 14
 	frameAdopt     = 15
 	frameErase     = 16
+	frameIntake    = 17
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )

@@ -67,6 +67,8 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendBytes(b, s.slot.Description)
 	b = appendBytes(b, s.slot.Manufacturer)
 	b = appendU64(b, s.slot.Flags)
+	b = appendVersion(b, s.slot.Hardware)
+	b = appendVersion(b, s.slot.Firmware)
 	b = appendBytes(b, s.token.Label)
 	b = appendBytes(b, s.token.Manufacturer)
 	b = appendBytes(b, s.token.Model)
@@ -76,6 +78,7 @@ func (s *slotView) append(b []byte) []byte {
 	b = appendU32(b, uint32(s.token.MaxPIN))
 	b = appendVersion(b, s.token.Hardware)
 	b = appendVersion(b, s.token.Firmware)
+	b = appendUsage(b, &s.token.Usage)
 	b = appendU32(b, uint32(len(s.mechs)))
 	for _, m := range s.mechs {
 		b = appendU32(b, uint32(m.Type))
@@ -98,13 +101,28 @@ func parseView(r *reader) (view, error) {
 
 func parseSlotView(r *reader) slotView {
 	s := slotView{id: pkcs11.Slot(r.u64())}
-	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64()}
+	s.slot = pkcs11.SlotInfo{Description: r.str(), Manufacturer: r.str(), Flags: r.u64(), Hardware: r.version(), Firmware: r.version()}
 	s.token = pkcs11.TokenInfo{Label: r.str(), Manufacturer: r.str(), Model: r.str(), Serial: r.str(), Flags: r.u64(),
-		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version()}
+		MinPIN: int(r.u32()), MaxPIN: int(r.u32()), Hardware: r.version(), Firmware: r.version(), Usage: parseUsage(r)}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		s.mechs = append(s.mechs, pkcs11.MechanismInfo{Type: pkcs11.CKM(r.u32()), Min: r.u64(), Max: r.u64(), Flags: r.u64()})
 	}
 	return s
+}
+
+func appendUsage(b []byte, u *pkcs11.TokenUsage) []byte {
+	for _, n := range []uint64{u.MaxSessions, u.Sessions, u.MaxRWSessions, u.RWSessions, u.TotalPublic, u.FreePublic, u.TotalPrivate, u.FreePrivate} {
+		b = appendU64(b, n)
+	}
+	return appendBytes(b, u.UTCTime)
+}
+
+func parseUsage(r *reader) (u pkcs11.TokenUsage) {
+	for _, n := range []*uint64{&u.MaxSessions, &u.Sessions, &u.MaxRWSessions, &u.RWSessions, &u.TotalPublic, &u.FreePublic, &u.TotalPrivate, &u.FreePrivate} {
+		*n = r.u64()
+	}
+	u.UTCTime = r.str()
+	return u
 }
 
 // facts is what a worker learned by logging in and trying.
@@ -118,9 +136,6 @@ type facts struct {
 	forgedBlob   pkcs11.CKR // and to a forged wrapped key
 	wrap         pkcs11.CKM // the mechanism that wraps keys, valid if canWrap
 	canWrap      bool
-	kwp          pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
-	creates      bool       // the module takes a secret from outside as a session object
-	edwards      bool       // Ed25519 keys can be unwrapped, and their public half shows
 }
 
 func (f *facts) append(b []byte) []byte {
@@ -132,18 +147,34 @@ func (f *facts) append(b []byte) []byte {
 	b = appendU32(b, uint32(f.forgedTag))
 	b = appendU32(b, uint32(f.forgedBlob))
 	b = appendU32(b, uint32(f.wrap))
-	b = appendBool(b, f.canWrap)
-	b = appendU32(b, uint32(f.kwp))
-	return appendBool(appendBool(b, f.creates), f.edwards)
+	return appendBool(b, f.canWrap)
 }
 
 func parseFacts(r *reader) (facts, error) {
 	f := facts{kek: r.u8() != 0, transferable: r.u8() != 0, trusted: r.u8() != 0, storage: token.Type(r.u8())}
 	f.storageKey = append([]byte(nil), r.bytes()...)
 	f.forgedTag, f.forgedBlob, f.wrap = pkcs11.CKR(r.u32()), pkcs11.CKR(r.u32()), pkcs11.CKM(r.u32())
-	f.canWrap, f.kwp = r.u8() != 0, pkcs11.CKM(r.u32())
-	f.creates, f.edwards = r.u8() != 0, r.u8() != 0
+	f.canWrap = r.u8() != 0
 	return f, r.end()
+}
+
+// intake is how a module takes secrets in. The server asks once, of the first
+// worker: those that replace it must start at once, and what asking needs is
+// what a module may hang in.
+type intake struct {
+	kwp     pkcs11.CKM // the mechanism that unwraps RFC 5649, 0 if there is none
+	creates bool       // the module takes a secret from outside as a session object
+	edwards bool       // Ed25519 keys can be unwrapped, and their public half shows
+}
+
+func (i *intake) append(b []byte) []byte {
+	b = appendU32(b, uint32(i.kwp))
+	return appendBool(appendBool(b, i.creates), i.edwards)
+}
+
+func parseIntake(r *reader) (intake, error) {
+	i := intake{kwp: pkcs11.CKM(r.u32()), creates: r.u8() != 0, edwards: r.u8() != 0}
+	return i, r.end()
 }
 
 // appendStored and parseStored carry a token.Stored.

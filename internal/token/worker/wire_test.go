@@ -25,7 +25,7 @@ func TestWireRoundTrips(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	v := view{library: pkcs11.LibraryInfo{Manufacturer: "m"}, hardened: []string{"x"}, slots: []slotView{{id: 1 << 40,
-		token: pkcs11.TokenInfo{Label: "t", MinPIN: 4}, mechs: []pkcs11.MechanismInfo{{Type: 1, Min: 2, Max: 3, Flags: 4}}}}}
+		token: pkcs11.TokenInfo{Label: "t", MinPIN: 4, Usage: pkcs11.TokenUsage{Sessions: 5, FreePrivate: 1 << 40, UTCTime: "x"}}, mechs: []pkcs11.MechanismInfo{{Type: 1, Min: 2, Max: 3, Flags: 4}}}}}
 	if got, err := parseView(&reader{b: v.append(nil)}); err != nil || !reflect.DeepEqual(got, v) {
 		t.Errorf("%+v, %v", got, err)
 	}

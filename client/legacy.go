@@ -1,0 +1,19 @@
+package client
+
+import (
+	"context"
+
+	"github.com/claviger/claviger/api"
+)
+
+// CreateLegacyKey makes a key with the label and identifier that an older
+// program's tools look for in the HSM token. It is never sent twice: the second
+// would find the key there.
+func (c *Client) CreateLegacyKey(ctx context.Context, r api.CreateLegacyKey) (*api.LegacyKey, error) {
+	return on[api.LegacyKey](ctx, c, single(r), "legacy", "keys", r.Name)
+}
+
+// LegacyDecrypt decrypts what an older program's client encrypted.
+func (c *Client) LegacyDecrypt(ctx context.Context, r api.LegacyDecrypt) (*api.LegacyDecrypted, error) {
+	return on[api.LegacyDecrypted](ctx, c, repeatable(r), "legacy", "decrypt", r.Name)
+}
