@@ -179,8 +179,9 @@ func orderNames(o *acmeOrder, csr *request) (*api.PKINames, error) {
 	return names, nil
 }
 
-// acmeCert answers with the certificate of an order, and those above it but the
-// root (RFC 8555 section 7.4.2).
+// acmeCert answers with the certificate of an order, and those above it (RFC
+// 8555 section 7.4.2), but for a root: that is sent only if it is the issuer
+// itself, for clients that want at least two certificates.
 func (s *Service) acmeCert(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, error) {
 	o, err := s.orderByID(ctx, c, c.parts[1])
 	if err != nil {
@@ -196,7 +197,7 @@ func (s *Service) acmeCert(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, e
 	text := pemText(rec.Certificate)
 	if i := c.st.issuers[rec.IssuerID]; i != nil {
 		for _, above := range c.st.chain(i) {
-			if !above.selfSigned() {
+			if !above.selfSigned() || above == i {
 				text += pemText(above.rec.Certificate)
 			}
 		}

@@ -36,10 +36,10 @@ func (e *acmeEnv) hooks() string {
 // run runs a client and returns what it wrote.
 func (e *acmeEnv) run(env []string, program string, args ...string) string {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = e.t.TempDir()
+	cmd.Dir, cmd.WaitDelay = e.t.TempDir(), time.Second
 	cmd.Env = append(os.Environ(), append(env, "HOME="+cmd.Dir)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -128,7 +128,7 @@ func TestLego(t *testing.T) {
 	e.run([]string{"EXEC_PATH=" + hook, "EXEC_POLLING_INTERVAL=1"}, "lego",
 		append(common, "--dns", "exec", "--dns.disable-cp", "--dns.resolvers", e.dns.address, "-d", "*.lego.example.org", "run")...)
 	e.chainIn(dir+"/certificates/_.lego.example.org.crt", "*.lego.example.org")
-	e.run(nil, "lego", append(tls, "renew", "--days", "3650")...)
+	e.run(nil, "lego", append(tls, "renew", "--days", "3650", "--no-random-sleep")...)
 	e.run(nil, "lego", append(tls, "revoke")...)
 }
 
