@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/api"
+	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/pki/acme"
 )
 
@@ -118,8 +119,8 @@ func (s *Service) validate(ctx context.Context, c *acmeCall, a *acmeAuthz, ch *a
 		return err
 	}
 	problem := v.Validate(ctx, ch.Kind, subject)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the validation was cut off; try again")
 	}
 	if problem != nil {
 		s.acme.limits.Add(failures, c.rules.FailuresPerHour, s.now())

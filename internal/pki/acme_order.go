@@ -267,19 +267,22 @@ func (s *Service) forgetOrders(ctx context.Context, c *acmeCall, now time.Time) 
 			return nil
 		}
 		changes := []store.Change{s.store.Remove(tableACMEOrders, prefix+id, e.Version)}
+		places := map[string]string{}
 		for _, authz := range o.Authz {
-			version, err := s.store.Get(ctx, tableACMEAuthz, prefix+authz, new(acmeAuthz))
-			if err != nil {
-				return err
-			}
-			changes = append(changes, s.store.Remove(tableACMEAuthz, prefix+authz, version))
+			places[prefix+authz] = tableACMEAuthz
 		}
 		if o.Serial != "" {
-			version, err := s.store.Get(ctx, tableACMECerts, c.mount+o.Serial, new(acmeCertOwner))
+			places[c.mount+o.Serial] = tableACMECerts
+		}
+		for key, table := range places {
+			version, err := s.store.Get(ctx, table, key, new(struct{}))
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
-			changes = append(changes, s.store.Remove(tableACMECerts, c.mount+o.Serial, version))
+			changes = append(changes, s.store.Remove(table, key, version))
 		}
 		return s.store.Apply(ctx, changes...)
 	}), "delete orders that are over")
