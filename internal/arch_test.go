@@ -34,6 +34,7 @@ var allowed = []struct {
 	{"internal/pki", []string{"internal/pki/acme", "internal/keys", "internal/op", "api", "internal/store", "internal/token", "internal/fault"}},
 	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
 	{"internal/custody", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
+	{"internal/custody/sss", nil},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
 	{"internal/token/pkcs11", []string{"internal/token"}},
@@ -49,7 +50,7 @@ var allowed = []struct {
 	}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
-		"internal/token", "internal/token/worker",
+		"internal/token", "internal/token/worker", "internal/custody/sss",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

@@ -15,6 +15,7 @@ var programs = []struct {
 }{
 	{"hsmdaemon", (*app).hsmdaemonCommand},
 	{"cryptoserver", (*app).cryptoserverCommand},
+	{"movault", (*app).movaultCommand},
 }
 
 // programCommands returns the commands of all programs.

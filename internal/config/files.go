@@ -29,6 +29,9 @@ func (c *Config) CheckFiles() error {
 	if h := &c.Front.HSMDaemon; h.Enabled {
 		checkSecret(&p, "front.hsmdaemon.jwt_secret_file", h.JWTSecretFile, true)
 	}
+	if m := &c.Front.MoVault; m.Enabled {
+		checkSecret(&p, "front.movault.token_file", m.TokenFile, true)
+	}
 	if len(p) == 0 {
 		return nil
 	}

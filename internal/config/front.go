@@ -25,23 +25,26 @@ type FrontRow struct {
 
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
-	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front})
+	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
+		FrontRow{"movault", &c.Front.MoVault.Front})
 }
 
 // Fronts are the sections [front.NAME].
 type Fronts struct {
 	HSMDaemon    HSMDaemon    `toml:"hsmdaemon"`
 	Cryptoserver Cryptoserver `toml:"cryptoserver"`
+	MoVault      MoVault      `toml:"movault"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver()}
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault()}
 }
 
 func (c *Config) completeFronts() {
 	c.Front.HSMDaemon.Mount = strings.Trim(c.Front.HSMDaemon.Mount, "/") + "/"
 	c.absolute(&c.Front.HSMDaemon.JWTSecretFile, &c.Front.HSMDaemon.LineTokenFile)
 	c.completeCryptoserver()
+	c.completeMoVault()
 	for _, f := range c.Fronts() {
 		if _, ok := f.Socket(); ok && f.Mode == "" {
 			f.Mode = "0660"
@@ -69,6 +72,7 @@ func (c *Config) validateFronts(p *Problems) {
 	}
 	c.Front.HSMDaemon.validate(p)
 	c.Front.Cryptoserver.validate(p)
+	c.Front.MoVault.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.

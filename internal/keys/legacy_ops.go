@@ -15,22 +15,21 @@ import (
 func (s *Service) legacyOperations() []*op.Operation {
 	return []*op.Operation{
 		op.Define(meta("legacy.keys.create", "legacy/keys/{name}", op.Write,
-			"Make a key pair as an object of the HSM token with a label and identifier of the caller's choice, where older programs find it."), s.createLegacyKey),
+			"Make a key as an object of the HSM token with a label and identifier of the caller's choice, where older programs find it."), s.createLegacyKey),
+		op.Define(meta("legacy.encrypt", "legacy/encrypt/{name}", op.Write,
+			"Encrypt as older programs do, with the key's first version: RSA-OAEP with SHA-1, or AES-CBC, which nothing authenticates."), s.legacyEncrypt),
 		op.Define(meta("legacy.decrypt", "legacy/decrypt/{name}", op.Write,
-			"Decrypt with a padding that only older programs use. Wrong padding gives a message that looks random, where the HSM token has raw RSA."), s.legacyDecrypt),
+			"Decrypt what older programs encrypt. With rsa-pkcs1v15 wrong padding gives a message that looks random, where the HSM token has raw RSA."), s.legacyDecrypt),
 	}
 }
 
-// legacyTypes are the types of key pairs that createLegacyKey makes.
-var legacyTypes = []token.Type{token.RSA2048, token.RSA3072, token.RSA4096}
-
-// schemePKCS1v15 is RSAES-PKCS1-v1_5 (RFC 8017 section 7.2).
-const schemePKCS1v15 = "rsa-pkcs1v15"
+// legacyTypes are the types of keys that createLegacyKey makes.
+var legacyTypes = []token.Type{token.RSA2048, token.RSA3072, token.RSA4096, token.AES128}
 
 func (s *Service) createLegacyKey(ctx context.Context, c *op.Call, r *api.CreateLegacyKey) (*api.LegacyKey, error) {
 	t, err := token.ParseType(r.Type)
 	if err != nil || !slices.Contains(legacyTypes, t) {
-		return nil, invalid("type %q: it must be rsa-2048, rsa-3072 or rsa-4096", r.Type)
+		return nil, invalid("type %q: it must be rsa-2048, rsa-3072, rsa-4096 or aes128-gcm96", r.Type)
 	}
 	object, err := objectName(r.Label, r.ID, "")
 	if err != nil {
@@ -46,19 +45,9 @@ func (s *Service) createLegacyKey(ctx context.Context, c *op.Call, r *api.Create
 	if err != nil {
 		return nil, err
 	}
-	return &api.LegacyKey{Name: r.Name, Type: t.String(), Label: r.Label, ID: hex.EncodeToString(object.ID), PublicKey: publicText(v)}, nil
-}
-
-func (s *Service) legacyDecrypt(ctx context.Context, c *op.Call, r *api.LegacyDecrypt) (*api.LegacyDecrypted, error) {
-	if r.Scheme != schemePKCS1v15 {
-		return nil, invalid("scheme %q: it must be %s", r.Scheme, schemePKCS1v15)
+	key := &api.LegacyKey{Name: r.Name, Type: t.String(), Label: r.Label, ID: hex.EncodeToString(object.ID)}
+	if v.public != nil {
+		key.PublicKey = publicText(v)
 	}
-	if len(r.Ciphertext) == 0 {
-		return nil, invalid("ciphertext is missing")
-	}
-	plaintext, err := s.DecryptPKCS1v15(ctx, Ref{Mount: c.Mount, Name: r.Name}, r.Ciphertext)
-	if err != nil {
-		return nil, err
-	}
-	return &api.LegacyDecrypted{Plaintext: plaintext}, nil
+	return key, nil
 }

@@ -188,6 +188,7 @@ var matrixRows = map[string]matrixRow{
 	"transit.hash":                     {path: "hash", body: `{"input":"aGk="}`, status: 200},
 	"transit.hash.algorithm":           {path: "hash/sha2-512", body: `{"input":"aGk="}`, status: 200, unknown: `hash/unknown {"input":"aGk="}`},
 	"transit.legacy.keys.create":       {path: "legacy/keys/legacy", body: `{"type":"rsa-2048","label":"legacy","id":"01"}`, status: 200, takesAny: makesIt},
+	"transit.legacy.encrypt":           {path: "legacy/encrypt/aes", body: `{"plaintext":"aGk=","scheme":"rsa-oaep-sha1"}`, status: 400, unknown: `legacy/encrypt/nothing {"plaintext":"aGk=","scheme":"rsa-oaep-sha1"}`},
 	"transit.legacy.decrypt":           {path: "legacy/decrypt/aes", body: `{"ciphertext":"aGk=","scheme":"rsa-pkcs1v15"}`, status: 400, unknown: `legacy/decrypt/nothing {"ciphertext":"aGk=","scheme":"rsa-pkcs1v15"}`},
 	"transit.keys.adopt":               {path: "keys/adopted/adopt", body: `{"label":"nobody's"}`, status: 400, takesAny: "what is there belongs to keys, and is refused as what is not there"},
 	"transit.keys.import":              {path: "keys/imported2/import", body: `{"type":"ecdsa-p256","public_key":"$PUBLIC"}`, status: 204, takesAny: makesIt},
