@@ -33,6 +33,7 @@ type Service struct {
 
 	crls sync.Mutex // held while a CRL is made
 	ocsp sync.Map   // path of a mount to *ocspCache
+	acme *acmeServer
 
 	tidies    sync.Map   // path of a mount to *tidying
 	tidyStart sync.Mutex // held while one is started, or all are stopped
@@ -43,7 +44,7 @@ func New(o Options) (*Service, error) {
 	if o.Store == nil || o.Keys == nil {
 		return nil, errors.New("pki: a store and the keys are needed")
 	}
-	s := &Service{store: o.Store, keys: o.Keys, log: o.Logger, now: o.Now}
+	s := &Service{store: o.Store, keys: o.Keys, log: o.Logger, now: o.Now, acme: newACMEServer()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -72,6 +73,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.crlOperations()...)
 	ops = append(ops, s.patchOperations()...)
 	ops = append(ops, s.adoptOperations()...)
+	ops = append(ops, s.acmeOperations()...)
 	ops = append(ops, s.certListOperations()...)
 	ops = append(ops, s.authorityOperations()...)
 	ops = append(ops, s.tidyOperations()...)
@@ -125,7 +127,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
-	for _, table := range []string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig} {
+	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig}, acmeTables...) {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 			batch = append(batch, s.store.Remove(table, mount+rest, e.Version))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/custody"
+	"github.com/claviger/claviger/internal/front/acme"
 	"github.com/claviger/claviger/internal/front/vault"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/hmacpool"
@@ -105,12 +106,13 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 	if err := s.buildServices(device); err != nil {
 		return err
 	}
-	s.handler = vault.New(s.guard, vault.Options{
+	vaultFront := vault.New(s.guard, vault.Options{
 		MaxBody:        int64(s.cfg.Limits.MaxBody),
 		RequestTimeout: s.cfg.Limits.RequestTimeout.Duration,
 		Logger:         s.log,
 		Version:        s.version,
 	})
+	s.handler = acme.New(s.guard, vaultFront, acme.Options{RequestTimeout: s.cfg.Limits.RequestTimeout.Duration, Logger: s.log})
 	if dev != nil {
 		if err := s.startDev(ctx, dev); err != nil {
 			return err
