@@ -80,6 +80,8 @@ var asArgument = map[string]bool{
 	"tls-key":           true, // a file
 	"key":               true, // a name
 	"shares":            true, // how many
+	"public-keys":       true, // a directory
+	"share-dir":         true, // a directory of encrypted ones
 }
 
 func checkFlag(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {
