@@ -3,9 +3,10 @@ package e2e
 import (
 	"encoding/base64"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // A key that pkcs11-tool made in the token of the server becomes a named key; both
@@ -15,13 +16,7 @@ func TestAdoptedKey(t *testing.T) {
 	s, pin := adopted(t)
 	tool := func(args ...string) []byte {
 		t.Helper()
-		cmd := exec.Command("pkcs11-tool", append([]string{"--module", s.Module, "--token-label", "claviger-test", "--login", "--pin", pin}, args...)...)
-		cmd.Env = append(os.Environ(), s.Env...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("pkcs11-tool %q: %v\n%s", args, err, out)
-		}
-		return out
+		return tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env, args...)
 	}
 	tool("--keypairgen", "--key-type", "rsa:2048", "--label", "ca-signer", "--id", "0a1b")
 	list := s.OK(t, "GET", "sys/hsm/objects?label=ca-signer", nil)["objects"].([]any)

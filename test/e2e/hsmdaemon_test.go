@@ -252,17 +252,7 @@ func TestHSMDaemonCommands(t *testing.T) {
 
 func (d *hsmdaemon) tool(args ...string) string {
 	d.t.Helper()
-	tool, err := exec.LookPath("pkcs11-tool")
-	if err != nil {
-		d.t.Skip("pkcs11-tool is not installed (Debian package opensc)")
-	}
-	cmd := exec.Command(tool, append([]string{"--module", d.module, "--token-label", "claviger-test", "--login", "--pin", daemonPIN}, args...)...)
-	cmd.Env = d.env
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		d.t.Fatalf("pkcs11-tool %q: %v\n%s", args, err, out)
-	}
-	return string(out)
+	return string(tokentest.Tool(d.t, d.module, "claviger-test", daemonPIN, d.env, args...))
 }
 
 // TestHSMDaemonPHP drives the daemon with requests built as the PHP client does.

@@ -101,11 +101,9 @@ curl --silent --show-error --header "Content-Type: application/json" --data '{"s
 		}
 	}
 	// Deletion destroyed the objects, of the rotated version too.
-	list := exec.Command("pkcs11-tool", "--module", module, "--token-label", "claviger-test", "--login", "--pin", pin, "--list-objects")
-	list.Env = append(os.Environ(), env...)
-	objects, err := list.CombinedOutput()
-	if err != nil || regexp.MustCompile(`label: +.*random_test`).Match(objects) || strings.Contains(string(objects), "RSA") {
-		t.Errorf("%v: the HSM token has still\n%s", err, objects)
+	objects := tokentest.Tool(t, module, "claviger-test", pin, env, "--list-objects")
+	if regexp.MustCompile(`label: +.*random_test`).Match(objects) || strings.Contains(string(objects), "RSA") {
+		t.Errorf("the HSM token has still\n%s", objects)
 	}
 }
 

@@ -114,11 +114,7 @@ func TestMoVault(t *testing.T) {
 	module, env := tokentest.SoftHSM(t)
 	initToken(t, env, daemonPIN)
 	pkcs11Tool := func(args ...string) {
-		cmd := exec.Command("pkcs11-tool", append([]string{"--module", module, "--token-label", "claviger-test", "--login", "--pin", daemonPIN}, args...)...)
-		cmd.Env = append(os.Environ(), env...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("pkcs11-tool %q: %v\n%s", args, err, out)
-		}
+		tokentest.Tool(t, module, "claviger-test", daemonPIN, env, args...)
 	}
 	pkcs11Tool("--keypairgen", "--key-type", "rsa:2048", "--label", "older/rsa", "--id", "0080")
 	pkcs11Tool("--keygen", "--key-type", "aes:16", "--label", "older/aes", "--id", "02", "--sensitive")

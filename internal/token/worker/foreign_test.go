@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -19,17 +18,7 @@ import (
 // otherTool runs pkcs11-tool on the token, as users of it do beside the server.
 func otherTool(t *testing.T, cfg Config, args ...string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("pkcs11-tool"); err != nil {
-		t.Skip("pkcs11-tool is not installed (Debian package opensc)")
-	}
-	args = append([]string{"--module", cfg.Module, "--token-label", cfg.Label, "--login", "--pin", testPIN}, args...) // of this test only
-	cmd := exec.Command("pkcs11-tool", args...)
-	cmd.Env = append(os.Environ(), cfg.Env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("pkcs11-tool %q: %v\n%s", args[7:], err, out)
-	}
-	return out
+	return tokentest.Tool(t, cfg.Module, cfg.Label, testPIN, cfg.Env, args...)
 }
 
 // Keys that pkcs11-tool made in SoftHSM2 are found, described and used, before and
