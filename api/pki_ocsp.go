@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"net/url"
@@ -21,7 +22,9 @@ func (r *PKIOCSP) TakeRaw(body []byte) error {
 	return nil
 }
 
-// Bytes returns the request in DER, wherever it came.
+// Bytes returns the request in DER, wherever it came. A slash at the end of a
+// path means nothing to a server, but is a digit of base64: where it was lost it
+// is put back.
 func (r *PKIOCSP) Bytes() ([]byte, error) {
 	if r.Request == "" {
 		return r.DER, nil
@@ -30,10 +33,17 @@ func (r *PKIOCSP) Bytes() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-		if der, err := enc.DecodeString(text); err == nil {
-			return der, nil
+	for _, lost := range []string{"", "/", "//"} {
+		for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+			der, err := enc.DecodeString(text + lost)
+			if err != nil {
+				continue
+			}
+			var whole asn1.RawValue
+			if rest, err := asn1.Unmarshal(der, &whole); err == nil && len(rest) == 0 {
+				return der, nil
+			}
 		}
 	}
-	return nil, errors.New("not base64")
+	return nil, errors.New("not base64 of a value in DER")
 }
