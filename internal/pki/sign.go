@@ -67,7 +67,8 @@ func (s *Service) recordIntent(ctx context.Context, n, issuerID string, l linted
 	return storeFault(err, "record the intent to sign")
 }
 
-// dropIntent forgets an intent whose signature was certainly not made.
+// dropIntent forgets an intent that gave no certificate: whatever signature the
+// HSM token may have made, nobody has it.
 func (s *Service) dropIntent(ctx context.Context, n string) error {
 	return storeFault(s.store.Apply(context.WithoutCancel(ctx), s.store.Remove(tableIntents, n, 1)), "forget the intent to sign")
 }
