@@ -75,3 +75,26 @@ func TestMigrateCryptoserver(t *testing.T) {
 		t.Errorf("%d records, %v", n, err)
 	}
 }
+
+// TestMigrateCryptoserverSealed runs the guide's commands of a sealed pool, in
+// MODE16: one of MODE32 has 137 GB.
+func TestMigrateCryptoserverSealed(t *testing.T) {
+	t.Parallel()
+	s := harness.Dev(t)
+	dir := filepath.Join(t.TempDir(), "secrets")
+	script := "set -eu\n"
+	for _, m := range regexp.MustCompile(`(?m)^    (claviger .*)$`).FindAllStringSubmatch(read(t, "docs/migrate/cryptoserver.md"), -1) {
+		script += m[1] + "\n"
+	}
+	script = strings.NewReplacer("claviger ", harness.Binary(t)+" ", "--mode 32", "--mode 16", "/secrets", dir).Replace(script)
+	if !strings.Contains(script, "--sealed") {
+		t.Fatalf("the guide has no commands of a sealed pool:\n%s", script)
+	}
+	script += harness.Binary(t) + " hmacpool verify --mode 16 " + dir + "\n"
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+	cmd.Env = append(os.Environ(), "VAULT_ADDR="+s.Addr, "VAULT_TOKEN="+s.RootToken)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "sealed pool in "+dir+" is whole") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
