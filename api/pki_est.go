@@ -19,26 +19,41 @@ type ESTEnroll struct {
 	ChannelBinding []byte `json:"-"`
 }
 
-// ESTAnswer is what an EST server answers.
-type ESTAnswer struct {
-	Status       int    `json:"status" doc:"status of HTTP; 0 is 200"`
+// ESTCertificates are certificates as an EST server answers with them: a
+// certs-only CMS message (RFC 7030 sections 4.1.3 and 4.2.3).
+type ESTCertificates struct {
 	SerialNumber string `json:"serial_number,omitempty" audit:"plain" doc:"serial number of the certificate that was made"`
 	Subject      string `json:"subject,omitempty" audit:"plain" doc:"its subject"`
 	ShownSerial  string `json:"shown_serial,omitempty" audit:"plain" doc:"serial number of the certificate that the client showed in TLS"`
 	ShownSubject string `json:"shown_subject,omitempty" audit:"plain" doc:"its subject"`
-	ContentType  string `json:"content_type,omitempty" audit:"plain" doc:"media type of the body"`
-	Body         string `json:"body,omitempty" audit:"-" doc:"the body: DER in base64"`
+	Body         string `json:"body,omitempty" audit:"-" doc:"the message: DER in base64"`
 }
 
-// HTTPStatus is the status of the answer.
-func (a *ESTAnswer) HTTPStatus() int { return a.Status }
+// Raw is the body of the answer.
+func (a *ESTCertificates) Raw() (contentType string, body []byte) {
+	if a.SerialNumber != "" {
+		return "application/pkcs7-mime; smime-type=certs-only", []byte(a.Body)
+	}
+	return "application/pkcs7-mime", []byte(a.Body)
+}
+
+// ESTAttributes say what certificate requests should have (RFC 7030 section
+// 4.5.2).
+type ESTAttributes struct {
+	Body string `json:"body,omitempty" audit:"-" doc:"the attributes: DER in base64; empty if there are none"`
+}
+
+// HTTPStatus is 204 if there are no attributes.
+func (a *ESTAttributes) HTTPStatus() int {
+	if a.Body == "" {
+		return 204
+	}
+	return 0
+}
 
 // Raw is the body of the answer.
-func (a *ESTAnswer) Raw() (contentType string, body []byte) {
-	if a.ContentType == "" {
-		return "application/pkcs7-mime", []byte(a.Body)
-	}
-	return a.ContentType, []byte(a.Body)
+func (a *ESTAttributes) Raw() (contentType string, body []byte) {
+	return "application/csrattrs", []byte(a.Body)
 }
 
 // PKIEST are the rules of a mount's EST server.

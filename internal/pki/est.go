@@ -3,7 +3,6 @@ package pki
 import (
 	"context"
 	"encoding/asn1"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -77,7 +76,7 @@ func (p *estPlace) issuerRef() string {
 
 // estCACerts answers with the certificates from the issuer of a place up to its
 // root (RFC 7030 section 4.1.3).
-func (s *Service) estCACerts(ctx context.Context, c *op.Call, r *api.ESTGet) (*api.ESTAnswer, error) {
+func (s *Service) estCACerts(ctx context.Context, c *op.Call, r *api.ESTGet) (*api.ESTCertificates, error) {
 	p, err := s.estPlace(ctx, c.Mount, r.Label)
 	if err != nil {
 		return nil, err
@@ -90,12 +89,12 @@ func (s *Service) estCACerts(ctx context.Context, c *op.Call, r *api.ESTGet) (*a
 	for _, above := range p.st.chain(i) {
 		certs = append(certs, above.rec.Certificate)
 	}
-	return &api.ESTAnswer{ContentType: "application/pkcs7-mime", Body: base64Lines(certsOnly(certs...))}, nil
+	return &api.ESTCertificates{Body: base64Lines(certsOnly(certs...))}, nil
 }
 
 // estCSRAttrs answers with what requests should have (RFC 7030 section 4.5.2); 204
 // if that is nothing.
-func (s *Service) estCSRAttrs(ctx context.Context, c *op.Call, r *api.ESTGet) (*api.ESTAnswer, error) {
+func (s *Service) estCSRAttrs(ctx context.Context, c *op.Call, r *api.ESTGet) (*api.ESTAttributes, error) {
 	p, err := s.estPlace(ctx, c.Mount, r.Label)
 	if err != nil {
 		return nil, err
@@ -104,10 +103,7 @@ func (s *Service) estCSRAttrs(ctx context.Context, c *op.Call, r *api.ESTGet) (*
 	if err != nil {
 		return nil, err
 	}
-	if der == nil {
-		return &api.ESTAnswer{Status: http.StatusNoContent}, nil
-	}
-	return &api.ESTAnswer{ContentType: "application/csrattrs", Body: base64Lines(der)}, nil
+	return &api.ESTAttributes{Body: base64Lines(der)}, nil
 }
 
 // curves are the named curves of roles by the size of their keys (RFC 5480

@@ -15,7 +15,7 @@ import (
 )
 
 // estEnroll certifies the key of a request (RFC 7030 section 4.2.1).
-func (s *Service) estEnroll(ctx context.Context, c *op.Call, r *api.ESTEnroll) (*api.ESTAnswer, error) {
+func (s *Service) estEnroll(ctx context.Context, c *op.Call, r *api.ESTEnroll) (*api.ESTCertificates, error) {
 	p, err := s.estPlace(ctx, c.Mount, r.Label)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Service) estEnroll(ctx context.Context, c *op.Call, r *api.ESTEnroll) (
 
 // estReenroll renews the certificate that the client showed in TLS, for the same
 // names (RFC 7030 section 4.2.2), with the same key or another one.
-func (s *Service) estReenroll(ctx context.Context, c *op.Call, r *api.ESTEnroll) (*api.ESTAnswer, error) {
+func (s *Service) estReenroll(ctx context.Context, c *op.Call, r *api.ESTEnroll) (*api.ESTCertificates, error) {
 	p, err := s.estPlace(ctx, c.Mount, r.Label)
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *sans) texts() []string {
 
 // estCertify makes the certificate and the answer, which has it alone (RFC 7030
 // section 4.2.3).
-func (s *Service) estCertify(ctx context.Context, c *op.Call, p *estPlace, csr *request, client *estShown) (*api.ESTAnswer, error) {
+func (s *Service) estCertify(ctx context.Context, c *op.Call, p *estPlace, csr *request, client *estShown) (*api.ESTCertificates, error) {
 	profile, err := s.estProfile(c, p, csr)
 	if err != nil {
 		return nil, err
@@ -172,10 +172,7 @@ func (s *Service) estCertify(ctx context.Context, c *op.Call, p *estPlace, csr *
 	if err != nil {
 		return nil, err
 	}
-	answer := &api.ESTAnswer{
-		SerialNumber: out.SerialNumber, Subject: cert.Subject.String(),
-		ContentType: "application/pkcs7-mime; smime-type=certs-only", Body: base64Lines(certsOnly(der)),
-	}
+	answer := &api.ESTCertificates{SerialNumber: out.SerialNumber, Subject: cert.Subject.String(), Body: base64Lines(certsOnly(der))}
 	if client != nil {
 		answer.ShownSerial, answer.ShownSubject = serialText(client.cert.SerialNumber), client.cert.Subject.String()
 	}

@@ -100,12 +100,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.RequestTimeout)
 	defer cancel()
 	c := &call{handler: h, w: w, r: r}
-	answer, err := c.do(ctx, rest)
+	a, err := c.do(ctx, rest)
 	if err != nil {
 		c.refuse(err)
 		return
 	}
-	c.answer(answer)
+	c.deliver(a)
 }
 
 // call is one request on its way.
@@ -124,7 +124,12 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-func (c *call) do(ctx context.Context, rest string) (*api.ESTAnswer, error) {
+// answer is what the operations of EST answer with.
+type answer interface {
+	Raw() (contentType string, body []byte)
+}
+
+func (c *call) do(ctx context.Context, rest string) (answer, error) {
 	label, name := "", rest
 	if before, after, ok := strings.Cut(rest, "/"); ok {
 		label, name = before, after
@@ -158,11 +163,11 @@ func (c *call) do(ctx context.Context, rest string) (*api.ESTAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, ok := a.Data.(*api.ESTAnswer)
+	data, ok := a.Data.(answer)
 	if !ok {
 		return nil, fault.New(fault.Internal, "the operation has no answer of EST")
 	}
-	return answer, nil
+	return data, nil
 }
 
 func (c *call) checkMethod(verb op.Verb) error {
@@ -234,14 +239,15 @@ func (c *call) takeConnection(into *api.ESTEnroll) error {
 	return nil
 }
 
-func (c *call) answer(a *api.ESTAnswer) {
+// deliver answers a request that succeeded. What has no body is 204.
+func (c *call) deliver(a answer) {
 	header := c.w.Header()
 	header.Set("Cache-Control", "no-store")
-	if a.Status == http.StatusNoContent {
+	contentType, body := a.Raw()
+	if len(body) == 0 {
 		c.w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	contentType, body := a.Raw()
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Transfer-Encoding", "base64")
 	c.write(http.StatusOK, body)
