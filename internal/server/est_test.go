@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -304,7 +305,7 @@ func TestESTChannelBinding(t *testing.T) {
 	bound := d.boundCSR(base64.StdEncoding.EncodeToString(binding))
 	d.want("a request of another connection", "simpleenroll", "root", bound, 400, "is not the channel binding")
 	d.want("an unbound request", "simpleenroll", "root", d.csr("www.example.com"), 400, "lacks challengePassword")
-	d.http.Transport = &http.Transport{DialTLS: func(string, string) (net.Conn, error) { return conn, nil }}
+	d.http.Transport = &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
 	if cert := d.enrolls("simpleenroll", "root", bound); cert.Subject.CommonName != "www.example.com" {
 		t.Errorf("certificate of %v", cert.Subject)
 	}
