@@ -238,7 +238,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				}
 				switch rand.IntN(8) {
 				case 0:
-					_, err = e.rotateKey(bg, call(), &api.KeyName{Name: name})
+					_, err = e.rotateKey(bg, call(), &api.RotateKey{Name: name})
 				case 1:
 					_, err = e.configKey(bg, call(), &api.ConfigKey{Name: name, DeletionAllowed: ptr(true)})
 				case 2:
