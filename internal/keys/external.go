@@ -162,7 +162,7 @@ func (s *Service) setExternalConfig(ctx context.Context, c *op.Call, r *api.SetE
 	if r.PIN != nil {
 		c.Warn("pin is not kept: the server is logged in to its HSM token by its own custody")
 	}
-	return &api.Empty{}, nil
+	return nil, nil
 }
 
 func (s *Service) checkExternalConfig(c *externalConfig, verify bool) error {
@@ -190,7 +190,7 @@ func (s *Service) checkExternalConfig(c *externalConfig, verify bool) error {
 func (s *Service) deleteExternalConfig(ctx context.Context, _ *op.Call, r *api.ExternalConfigName) (*api.Empty, error) {
 	_, version, err := s.externalConfig(ctx, r.Config)
 	if fault.KindOf(err) == fault.NotFound {
-		return &api.Empty{}, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func (s *Service) deleteExternalConfig(ctx context.Context, _ *op.Call, r *api.E
 			return nil, storeFault(err, "forget the configuration of external keys")
 		}
 		if len(page) < listPage {
-			return &api.Empty{}, nil
+			return nil, nil
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (s *Service) changeExternalKey(ctx context.Context, config, name string, ch
 	err := s.retried(func() error {
 		c, configVersion, err := s.externalConfig(ctx, config)
 		if fault.KindOf(err) == fault.NotFound {
-			return invalid("config %q does not exist", config).WithHint("write external-keys/configs/%s first", config)
+			return invalid("config %q does not exist", config).WithHint("write sys/external-keys/configs/%s first", config)
 		}
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (s *Service) changeExternalKey(ctx context.Context, config, name string, ch
 	if err != nil {
 		return nil, storeFault(err, "store the external key")
 	}
-	return &api.Empty{}, nil
+	return nil, nil
 }
 
 func (s *Service) deleteExternalKey(ctx context.Context, _ *op.Call, r *api.ExternalKeyName) (*api.Empty, error) {
@@ -143,7 +143,7 @@ func (s *Service) deleteExternalKey(ctx context.Context, _ *op.Call, r *api.Exte
 	if err != nil {
 		return nil, storeFault(err, "forget the external key")
 	}
-	return &api.Empty{}, nil
+	return nil, nil
 }
 
 func (s *Service) listExternalGrants(ctx context.Context, _ *op.Call, r *api.ExternalKeyName) (*api.Keys, error) {
