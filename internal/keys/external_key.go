@@ -173,9 +173,9 @@ func (s *Service) changeExternalGrant(ctx context.Context, r *api.ExternalGrant,
 	})
 }
 
-// External returns the name of the object that the reference CONFIG:KEY means, if
+// external returns the name of the object that the reference CONFIG:KEY means, if
 // the mount at the path (with its slash) was granted its use.
-func (s *Service) External(ctx context.Context, ref, path string) (token.ObjectName, error) {
+func (s *Service) external(ctx context.Context, ref, path string) (token.ObjectName, error) {
 	config, name, ok := strings.Cut(ref, ":")
 	if !ok || config == "" || name == "" || strings.Contains(name, ":") {
 		return token.ObjectName{}, invalid(`invalid key reference: must be "<config name>:<key name>"`)
@@ -192,6 +192,34 @@ func (s *Service) External(ctx context.Context, ref, path string) (token.ObjectN
 			WithHint("write sys/external-keys/configs/%s/keys/%s/grants/%s", config, name, strings.TrimSuffix(path, "/"))
 	}
 	return k.object()
+}
+
+// ExternalPair returns the key pair of mount that is of the external key that ref
+// (CONFIG:KEY) means; path is that of the mount, which must be granted its use. If
+// there is none, one is made with the given name, and made is true. The object stays
+// when the pair is removed. warnings say where it is weaker than keys that are made here.
+func (s *Service) ExternalPair(ctx context.Context, mount, path, ref, name string) (p *Pair, made bool, warnings []string, err error) {
+	like, err := s.external(ctx, ref, path)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	stored, err := s.findObject(ctx, like)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	if stored.Public == nil {
+		return nil, false, nil, invalid("key %q is of type %s, which has no public half", ref, stored.Type)
+	}
+	owner, err := s.FindPair(ctx, mount, stored.Public)
+	if err == nil && owner == "" {
+		owner, made = name, true
+		warnings, err = s.adoptObject(ctx, mount, name, like, stored.Public)
+	}
+	if err != nil {
+		return nil, false, nil, err
+	}
+	p, err = s.Pair(ctx, mount, owner)
+	return p, made, warnings, err
 }
 
 // externalType is the key type with which an external key is made a named key.
@@ -212,7 +240,7 @@ func (s *Service) createExternal(ctx context.Context, c *op.Call, r *api.CreateK
 	case r.Protection != "" && r.Protection != api.ProtectionToken:
 		return nil, invalid("protection %s: a key that lies in the HSM token has protection %s", r.Protection, api.ProtectionToken)
 	}
-	like, err := s.External(ctx, r.ExternalKeyRef, c.At)
+	like, err := s.external(ctx, r.ExternalKeyRef, c.At)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +257,7 @@ func (s *Service) rotateExternal(ctx context.Context, c *op.Call, r *api.RotateK
 		return nil, invalid("cannot use external_key_ref on key of type %s", k.meta.Type).
 			WithHint("only a key that was made of a key in the HSM token gets versions from there")
 	}
-	like, err := s.External(ctx, r.ExternalKeyRef, c.At)
+	like, err := s.external(ctx, r.ExternalKeyRef, c.At)
 	if err != nil {
 		return nil, err
 	}

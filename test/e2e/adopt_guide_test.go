@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,4 +102,59 @@ func TestAdoptAll(t *testing.T) {
 	if k := s.OK(t, "GET", "transit/keys/"+moVaultName, nil); k["adopted"] != true || k["type"] != "rsa-2048" {
 		t.Errorf("%v", k)
 	}
+}
+
+// An authority on a key that pkcs11-tool made, by its name as an external key.
+func TestExternalAuthority(t *testing.T) {
+	t.Parallel()
+	s, pin := adopted(t)
+	tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "signer")
+	tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env, "--keygen", "--key-type", "AES:16", "--label", "data")
+	s.OK(t, "POST", "sys/mounts/pki", map[string]any{"type": "pki"})
+	s.OK(t, "POST", "sys/external-keys/configs/house", map[string]any{"plugin": "pkcs11"})
+	for _, key := range []string{"signer", "data"} {
+		s.OK(t, "POST", "sys/external-keys/configs/house/keys/"+key, map[string]any{"label": key})
+	}
+	ask := map[string]any{"common_name": "Root", "external_key_ref": "house:signer", "key_name": "house"}
+	refused := func(kind, want string, change map[string]any) {
+		t.Helper()
+		r := maps.Clone(ask)
+		maps.Copy(r, change)
+		if status, body := s.Do(t, "POST", "pki/root/generate/"+kind, r); status != 400 || !strings.Contains(fmt.Sprint(body), want) {
+			t.Errorf("status %d: %v, want %q", status, body, want)
+		}
+	}
+	refused("kms", `mount "pki/" is missing grant for key "house:signer"`, nil)
+	s.OK(t, "POST", "sys/external-keys/configs/house/keys/signer/grants/pki", nil)
+	s.OK(t, "POST", "sys/external-keys/configs/house/keys/data/grants/pki", nil)
+	refused("internal", "cannot specify", nil)
+	refused("kms", "must specify", map[string]any{"external_key_ref": ""})
+	refused("kms", "is there already", map[string]any{"key_type": "ec"})
+	refused("kms", "has no public half", map[string]any{"external_key_ref": "house:data"})
+	refused("kms", "does not exist", map[string]any{"external_key_ref": "house:none"})
+	if status, _ := s.Do(t, "LIST", "pki/keys", nil); status != 404 {
+		t.Errorf("something was made: status %d", status)
+	}
+	root := s.OK(t, "POST", "pki/root/generate/kms", ask)
+	again := s.OK(t, "POST", "pki/keys/generate/kms", map[string]any{"external_key_ref": "house:signer"})
+	if again["key_id"] != root["key_id"] {
+		t.Errorf("two keys of one object: %v and %v", again["key_id"], root["key_id"])
+	}
+	file := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(file, []byte(root["certificate"].(string)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("openssl", "verify", "-x509_strict", "-CAfile", file, file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	shown := tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env, "--read-object", "--type", "pubkey", "--label", "signer")
+	block, _ := pem.Decode([]byte(root["certificate"].(string)))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(cert.RawSubjectPublicKeyInfo, shown[len(shown)-64:]) {
+		t.Error("the certificate is of another key")
+	}
+	s.OK(t, "POST", "pki/intermediate/generate/kms", map[string]any{"common_name": "Below", "external_key_ref": "house:signer"})
 }
