@@ -13,9 +13,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -134,42 +131,6 @@ func fromCMS(t testing.TB, text string) []*x509.Certificate {
 	certs, err := x509.ParseCertificates(signed.Certs.Bytes)
 	must(t, err)
 	return certs
-}
-
-// TestCertsOnlyByOpenSSL: the message is what OpenSSL makes of the same
-// certificate.
-func TestCertsOnlyByOpenSSL(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
-	}
-	e := newEnv(t)
-	root := parsePEM(t, e.root("ec", 256).Certificate)
-	file := filepath.Join(t.TempDir(), "root.pem")
-	must(t, os.WriteFile(file, []byte(pemText(root.Raw)), 0o600))
-	want, err := exec.Command("openssl", "crl2pkcs7", "-nocrl", "-certfile", file, "-outform", "DER").Output()
-	must(t, err)
-	got := certsOnly(root.Raw)
-	// OpenSSL writes an empty list of CRLs, which is optional.
-	want = bytes.Replace(want, []byte{0xa1, 0x00, 0x31, 0x00}, []byte{0x31, 0x00}, 1)
-	if !bytes.Equal(got[len(got)-len(root.Raw)-2:], want[len(want)-len(root.Raw)-2:]) || fromCMS(t, base64Lines(got))[0].Subject.CommonName != "Root ec" {
-		t.Errorf("%x\nnot\n%x", got, want)
-	}
-}
-
-// TestCSRAttributesKnown: the example of RFC 7030 section 4.5.2.
-func TestCSRAttributesKnown(t *testing.T) {
-	t.Parallel()
-	const want = "MEEGCSqGSIb3DQEJBzASBgcqhkjOPQIBMQcGBSuBBAAiMBYGCSqGSIb3DQEJDjEJBgcrBgEBAQEWBggqhkjOPQQDAw=="
-	der, err := csrAttributes([]string{"1.2.840.113549.1.9.7", "1.2.840.10045.2.1 = 1.3.132.0.34", "1.2.840.113549.1.9.14=1.3.6.1.1.1.1.22", "1.2.840.10045.4.3.3"})
-	if got := base64.StdEncoding.EncodeToString(der); err != nil || got != want {
-		t.Errorf("%s, %v; want %s", got, err, want)
-	}
-	for _, bad := range []string{"", "x", "1.2.3=", "1.2.3=x", "1.2.3=1.2.3;", "9.9.9", "1.2.3=" + strings.Repeat("9", 200)} {
-		if der, err := csrAttributes([]string{bad}); err == nil {
-			t.Errorf("%q became %x", bad, der)
-		}
-	}
 }
 
 // TestESTAttributes: what follows from a role, until the configuration says.
@@ -581,68 +542,4 @@ func TestESTConfig(t *testing.T) {
 	}
 	_, err = e.setESTConfig(bg, second, &api.SetPKIEST{Enabled: new(true), LabelToPathPolicy: &map[string]string{"b": "sign-verbatim"}})
 	must(t, err)
-}
-
-// FuzzESTRequest: what is taken is a request with a signature of its own, and its
-// attributes can be read.
-func FuzzESTRequest(f *testing.F) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	d := &device{&env{t: f}, key, nil}
-	f.Add(d.csr(nil))
-	f.Add(d.withPassword("secret", cbasn1.UTF8String))
-	f.Add("AAAA")
-	f.Add("-----BEGIN CERTIFICATE REQUEST-----\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		csr, err := estRequest(text)
-		if err != nil {
-			if fault.KindOf(err) != fault.Invalid {
-				t.Errorf("%q: %v", text, err)
-			}
-			return
-		}
-		if csr.CheckSignature() != nil {
-			t.Errorf("%q is taken", text)
-		}
-		if _, _, err := challengePassword(csr); err != nil && fault.KindOf(err) != fault.Invalid {
-			t.Errorf("%q: %v", text, err)
-		}
-	})
-}
-
-// FuzzChallengePassword: the attributes of a request are hostile.
-func FuzzChallengePassword(f *testing.F) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	csr, err := estRequest((&device{&env{t: f}, key, nil}).withPassword("secret", cbasn1.UTF8String))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(csr.RawTBSCertificateRequest)
-	f.Fuzz(func(t *testing.T, tbs []byte) {
-		text, ok, err := challengePassword(&request{CertificateRequest: &x509.CertificateRequest{RawTBSCertificateRequest: tbs}})
-		if err != nil && (ok || text != "" || fault.KindOf(err) != fault.Invalid) || ok && !bytes.Contains(tbs, []byte(text)) {
-			t.Errorf("%x: %q %v %v", tbs, text, ok, err)
-		}
-	})
-}
-
-// FuzzCSRAttribute: what is taken is one value in DER.
-func FuzzCSRAttribute(f *testing.F) {
-	f.Add("1.2.3")
-	f.Add("1.2.840.10045.2.1=1.3.132.0.34;2048")
-	f.Fuzz(func(t *testing.T, text string) {
-		der, err := csrAttribute(text)
-		if err != nil {
-			return
-		}
-		var value asn1.RawValue
-		if rest, err := asn1.Unmarshal(der, &value); err != nil || len(rest) > 0 {
-			t.Errorf("%q became %x", text, der)
-		}
-	})
 }
