@@ -266,24 +266,34 @@ func (s *Service) forgetOrders(ctx context.Context, c *acmeCall, now time.Time) 
 		if now.Before(o.Expires.Add(orderLife)) || now.Before(o.CertEnds) {
 			return nil
 		}
-		changes := []store.Change{s.store.Remove(tableACMEOrders, prefix+id, e.Version)}
-		places := map[string]string{}
-		for _, authz := range o.Authz {
-			places[prefix+authz] = tableACMEAuthz
-		}
-		if o.Serial != "" {
-			places[c.mount+o.Serial] = tableACMECerts
-		}
-		for key, table := range places {
-			version, err := s.store.Get(ctx, table, key, new(struct{}))
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			changes = append(changes, s.store.Remove(table, key, version))
+		changes, err := s.removeOrder(ctx, c.mount, prefix+id, e.Version, &o)
+		if err != nil {
+			return err
 		}
 		return s.store.Apply(ctx, changes...)
 	}), "delete orders that are over")
+}
+
+// removeOrder is what deletes an order, its authorizations, and the record of
+// whose its certificate is.
+func (s *Service) removeOrder(ctx context.Context, mount, key string, version int64, o *acmeOrder) ([]store.Change, error) {
+	changes := []store.Change{s.store.Remove(tableACMEOrders, key, version)}
+	places := map[string]string{}
+	for _, authz := range o.Authz {
+		places[mount+o.Account+"/"+authz] = tableACMEAuthz
+	}
+	if o.Serial != "" {
+		places[mount+o.Serial] = tableACMECerts
+	}
+	for key, table := range places {
+		version, err := s.store.Get(ctx, table, key, new(struct{}))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, s.store.Remove(table, key, version))
+	}
+	return changes, nil
 }

@@ -37,6 +37,7 @@ const (
 	statusInvalid     = "invalid"
 	statusExpired     = "expired"
 	statusDeactivated = "deactivated"
+	statusRevoked     = "revoked" // of an account, by the server
 )
 
 // acmeAccount is who asks for certificates (RFC 8555 section 7.1.2). It belongs
@@ -49,7 +50,8 @@ type acmeAccount struct {
 	Agreed    bool            `json:"agreed,omitempty"` // to terms of service
 	Status    string          `json:"status"`
 	Created   time.Time       `json:"created"`
-	EAB       string          `json:"eab,omitempty"` // id of the key of its external account binding
+	EAB       string          `json:"eab,omitempty"`  // id of the key of its external account binding
+	Ended     time.Time       `json:"ended,omitzero"` // when it was deactivated or revoked
 
 	version int64
 }
