@@ -75,7 +75,8 @@ type acmeOrder struct {
 	Status      string               `json:"status,omitempty"` // processing, valid or invalid; else what the authorizations say
 	Expires     time.Time            `json:"expires"`
 	NotAfter    string               `json:"not_after,omitempty"` // RFC 3339, as asked for
-	Replaces    string               `json:"replaces,omitempty"`  // serial number, RFC 9773 section 5
+	Replaces    string               `json:"replaces,omitempty"`  // identifier of a certificate, RFC 9773 section 5
+	Profile     string               `json:"profile,omitempty"`   // draft-ietf-acme-profiles
 	Began       time.Time            `json:"began,omitzero"`      // of processing
 	Serial      string               `json:"serial,omitempty"`    // of the certificate, digits
 	CertEnds    time.Time            `json:"cert_ends,omitzero"`
