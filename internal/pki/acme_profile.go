@@ -54,7 +54,7 @@ func (d *acmeDir) profiles() map[string]string {
 
 func profileText(name string, role *api.PKIRole) string {
 	text := "certificates by the role " + name
-	if ttl := role.TTL.Duration(); ttl >= 24*time.Hour {
+	if ttl := role.TTL.Duration(); ttl >= 48*time.Hour {
 		text += fmt.Sprintf(", for %d days", ttl/(24*time.Hour))
 	} else if ttl > 0 {
 		text += fmt.Sprintf(", for %v", ttl)

@@ -10,8 +10,8 @@ import (
 
 const whyIncorrect = "RFC 8555 section 6.7 has incorrectResponse for an answer that does not match the challenge; pebble says unauthorized"
 
-// set01 are hooks that put the answer to a challenge where it is looked for:
-// arguments of the shell for the token or name, and for the value.
+// http01 is a command that puts the answer to a challenge where it is looked for:
+// token and value are expressions of the shell. dns01 is the same for DNS.
 func (w *acmeWorld) http01(token, value string) string {
 	return fmt.Sprintf(`printf '{"token":"%%s","content":"%%s"}' "%s" "%s" | curl -sf -o /dev/null --data-binary @- %s/add-http01`, token, value, w.manage)
 }
@@ -24,6 +24,7 @@ func (w *acmeWorld) dns01(name, value string) string {
 // what must fail.
 func TestACMECertbot(t *testing.T) {
 	t.Parallel()
+	needFull(t)
 	needProgram(t, "certbot", "certbot")
 	w := newACMEWorld(t, true)
 	const refused = "refused incorrectResponse"
@@ -32,12 +33,14 @@ func TestACMECertbot(t *testing.T) {
 		"no such name": "refused dns", "revoke": "done", "revoke again": "refused alreadyRevoked", "unregister": "done",
 	}, map[string]difference{
 		"wrong answer": {refused, "refused unauthorized", whyIncorrect},
+		"no such name": {"refused dns", "refused connection", "RFC 8555 section 6.7 has dns for a name that can't be looked up; pebble says connection"},
 	}, func(a *authority, o *outcomes) {
 		dir := t.TempDir()
-		common := []string{"--server", a.directory, "--config-dir", dir + "/c", "--work-dir", dir + "/w", "--logs-dir", dir + "/l", "--non-interactive"}
+		common := []string{"--server", a.directory, "--config-dir", dir + "/c", "--work-dir", dir + "/w", "--non-interactive"}
 		certbot := func(step, good string, args ...string) {
-			out, err := w.program(nil, "certbot", append(args, common...)...)
-			if log, lerr := os.ReadFile(dir + "/l/letsencrypt.log"); lerr == nil {
+			logs := t.TempDir()
+			out, err := w.program(nil, "certbot", append(append(args, common...), "--logs-dir", logs)...)
+			if log, lerr := os.ReadFile(logs + "/letsencrypt.log"); lerr == nil {
 				out += string(log) // has the types of problems, which certbot does not print
 			}
 			o.step(step, good, out, err)
@@ -110,6 +113,7 @@ func TestACMELego(t *testing.T) {
 // TestACMEDehydrated: a certificate with its hook, again, and what must fail.
 func TestACMEDehydrated(t *testing.T) {
 	t.Parallel()
+	needFull(t)
 	needProgram(t, "dehydrated", "dehydrated")
 	w := newACMEWorld(t, true)
 	const refused = "refused incorrectResponse"
@@ -158,6 +162,7 @@ if [ -n "$BY_DNS" ]; then ` + w.dns01("_acme-challenge.$2.", "$value") + `; else
 // TestACMEUacme: certificates with its hook, change of its key, and what must fail.
 func TestACMEUacme(t *testing.T) {
 	t.Parallel()
+	needFull(t)
 	needProgram(t, "uacme", "uacme")
 	w := newACMEWorld(t, true)
 	// Its library takes the roots of the system only, so it gets others in their place.

@@ -80,6 +80,14 @@ func needProgram(t *testing.T, program, pkg string) {
 	}
 }
 
+// needFull skips what costs minutes unless it is asked for.
+func needFull(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CLAVIGER_ACME_FULL") == "" {
+		t.Skip("without CLAVIGER_ACME_FULL=1 this client is only run against our server, in internal/server")
+	}
+}
+
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
