@@ -38,7 +38,7 @@ type acmeEnv struct {
 func newACMEEnv(t *testing.T, tlsPort int) *acmeEnv {
 	t.Helper()
 	e := &acmeEnv{t: t, dir: t.TempDir(), dns: dnstest.New(t)}
-	e.dns.Addresses = acmeAddresses
+	e.dns.Set(acmeAddresses)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := e.current.Load()
 		if s == nil {
@@ -127,12 +127,10 @@ func acmeAddresses(name string, ipv6 bool) []netip.Addr {
 	switch {
 	case strings.HasPrefix(name, "none"):
 		return nil
-	case ipv6:
-		return []netip.Addr{}
-	case strings.HasPrefix(name, "private"):
+	case strings.HasPrefix(name, "private") && !ipv6:
 		return []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	}
-	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	return dnstest.Loopback(name, ipv6)
 }
 
 // rawPost sends a body to an ACME resource.

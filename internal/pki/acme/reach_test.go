@@ -65,11 +65,10 @@ func (r *reach) serve(f http.HandlerFunc) { r.web.Store(&f) }
 
 // names gives names addresses; others lead to 127.0.0.1.
 func (r *reach) names(of map[string]string) {
-	others := r.dns.Addresses
-	r.dns.Addresses = func(name string, ipv6 bool) []netip.Addr {
+	r.dns.Set(func(name string, ipv6 bool) []netip.Addr {
 		text, ok := of[strings.TrimSuffix(name, ".")]
 		if !ok {
-			return others(name, ipv6)
+			return dnstest.Loopback(name, ipv6)
 		}
 		list := []netip.Addr{}
 		for _, one := range strings.Fields(text) {
@@ -78,7 +77,7 @@ func (r *reach) names(of map[string]string) {
 			}
 		}
 		return list
-	}
+	})
 }
 
 func (r *reach) once(t *testing.T, kind, name string) *fault.Error {
@@ -192,7 +191,7 @@ func TestRebinding(t *testing.T) {
 	t.Parallel()
 	r := newReach(t)
 	var asked atomic.Int32
-	r.dns.Addresses = func(name string, ipv6 bool) []netip.Addr {
+	r.dns.Set(func(name string, ipv6 bool) []netip.Addr {
 		outside, inside := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 		switch {
 		case ipv6:
@@ -203,7 +202,7 @@ func TestRebinding(t *testing.T) {
 			return []netip.Addr{outside}
 		}
 		return []netip.Addr{inside}
-	}
+	})
 	if err := r.once(t, HTTP01, "flips.test"); err != nil || asked.Load() != 1 {
 		t.Errorf("%v after %d questions", err, asked.Load())
 	}

@@ -9,21 +9,25 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Server is a name server. Set Addresses before the first question.
+// Server is a name server. At first every name has the address 127.0.0.1.
 type Server struct {
 	Address string   // host:port
 	Texts   sync.Map // name in small letters with its final dot, to its TXT records, []string
-	// Addresses are those of a name, which is in small letters with its final dot;
-	// ipv6 says which kind is asked for. nil is "no such name".
-	Addresses func(name string, ipv6 bool) []netip.Addr
+
+	addresses atomic.Pointer[Addresses]
 }
 
-// New starts a server for which every name has the address 127.0.0.1.
+// Addresses are those of a name, which is in small letters with its final dot;
+// ipv6 says which kind is asked for. nil is "no such name".
+type Addresses func(name string, ipv6 bool) []netip.Addr
+
+// New starts a server.
 func New(t testing.TB) *Server {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -31,14 +35,21 @@ func New(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	s := &Server{Address: conn.LocalAddr().String(), Addresses: func(_ string, ipv6 bool) []netip.Addr {
-		if ipv6 {
-			return []netip.Addr{}
-		}
-		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}
-	}}
+	s := &Server{Address: conn.LocalAddr().String()}
+	s.Set(Loopback)
 	go s.serve(conn)
 	return s
+}
+
+// Set says which addresses names have from now on.
+func (s *Server) Set(a Addresses) { s.addresses.Store(&a) }
+
+// Loopback are the addresses of names that lead to 127.0.0.1.
+func Loopback(_ string, ipv6 bool) []netip.Addr {
+	if ipv6 {
+		return []netip.Addr{}
+	}
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 }
 
 func (s *Server) serve(conn net.PacketConn) {
@@ -79,7 +90,7 @@ func (s *Server) answer(query []byte) []byte {
 func (s *Server) records(name string, kind dnsmessage.Type) (bodies []dnsmessage.ResourceBody, exists bool) {
 	switch kind {
 	case dnsmessage.TypeA, dnsmessage.TypeAAAA:
-		list := s.Addresses(name, kind == dnsmessage.TypeAAAA)
+		list := (*s.addresses.Load())(name, kind == dnsmessage.TypeAAAA)
 		for _, a := range list {
 			if kind == dnsmessage.TypeA {
 				bodies = append(bodies, &dnsmessage.AResource{A: a.As4()})
