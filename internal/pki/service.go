@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -89,7 +90,8 @@ func (s *Service) Reset() {
 
 // Start is called after unseal. Certificates that a crash left between intent
 // and record become records of their own: whether they were signed is not
-// known, nobody has them, so they count as revoked.
+// known, nobody has them, so they count as revoked. The log has what was to be
+// signed (TBSCertificate in DER, base64), to compare with what else is known.
 func (s *Service) Start(ctx context.Context) error {
 	return storeFault(s.each(ctx, tableIntents, "", func(n string, e store.Entry) error {
 		var intent intentRecord
@@ -117,7 +119,8 @@ func (s *Service) settleInterrupted(ctx context.Context, n string, version int64
 		return err
 	}
 	serial, _ := hex.DecodeString(digits)
-	s.log.Warn("a certificate was interrupted between intent and record; it counts as revoked", "mount", mount, "serial", colons(serial))
+	s.log.Warn("a certificate was interrupted between intent and record; it counts as revoked",
+		"mount", mount, "serial", colons(serial), "tbs", base64.StdEncoding.EncodeToString(intent.TBS))
 	return nil
 }
 
