@@ -21,6 +21,7 @@ import (
 type lintSet struct {
 	always  []*lint.CertificateLint
 	needing []needing
+	config  lint.Configuration // the lints' defaults
 }
 
 // needing are lints that do not apply to a certificate without an extension.
@@ -58,7 +59,7 @@ var lints = sync.OnceValue(func() *lintSet {
 	if err != nil {
 		chosen = all
 	}
-	out := &lintSet{needing: make([]needing, len(lintNeeds))}
+	out := &lintSet{needing: make([]needing, len(lintNeeds)), config: lint.NewEmptyConfig()}
 	for n := range lintNeeds {
 		out.needing[n].extension = lintNeeds[n].extension
 	}
@@ -84,10 +85,9 @@ func (s *lintSet) add(l *lint.CertificateLint) {
 // broken are the names of the lints that a certificate breaks.
 func (s *lintSet) broken(cert *zx509.Certificate) []string {
 	var names []string
-	config := lint.NewEmptyConfig()
 	run := func(lints []*lint.CertificateLint) {
 		for _, l := range lints {
-			if r := l.Execute(cert, config); r.Status == lint.Error || r.Status == lint.Fatal {
+			if r := l.Execute(cert, s.config); r.Status == lint.Error || r.Status == lint.Fatal {
 				names = append(names, l.Name)
 			}
 		}
