@@ -32,9 +32,11 @@ type Service struct {
 	now    func() time.Time
 	mounts sync.Map // path to *mountSlot
 
-	crls sync.Mutex // held while a CRL is made
-	ocsp sync.Map   // path of a mount to *ocspCache
-	acme *acmeServer
+	crls      sync.Mutex // held while a CRL is made
+	crlKept   sync.Map   // path of a mount and id of an issuer to *keptCRL
+	crlQueues sync.Map   // the same to *crlQueue
+	ocsp      sync.Map   // path of a mount to *ocspCache
+	acme      *acmeServer
 
 	tidies    sync.Map   // path of a mount to *tidying
 	tidyStart sync.Mutex // held while one is started, or all are stopped
@@ -86,6 +88,7 @@ func (s *Service) Reset() {
 	s.stopTidies("")
 	s.mounts.Clear()
 	s.ocsp.Clear()
+	s.forgetCRLs("")
 }
 
 // Start is called after unseal. Certificates that a crash left between intent
@@ -130,6 +133,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
+	defer s.forgetCRLs(mount)
 	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig}, acmeTables...) {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
