@@ -53,23 +53,24 @@ func (s *Store) Names(ctx context.Context, table, prefix, after string, limit in
 	return names, explain(ctx, rows.Err(), "listing keys of records")
 }
 
-// listQuery asks for columns of a range of the primary key: no pattern, so no character of
-// a prefix means anything.
+// listQuery asks for columns of a range of the primary key: no pattern, so no
+// character of a prefix means anything. The range has one lower bound, since
+// SQLite would look up only the first of two and read on from there.
 func listQuery(columns, table, prefix, after string, limit int) (string, []any) {
 	var b strings.Builder
 	b.WriteString(`SELECT ` + columns + ` FROM records WHERE tbl = ?`)
 	args := []any{table}
-	if prefix != "" {
-		b.WriteString(` AND key >= ?`)
-		args = append(args, []byte(prefix))
-		if end, ok := prefixEnd(prefix); ok {
-			b.WriteString(` AND key < ?`)
-			args = append(args, end)
-		}
+	bound := func(condition string, key []byte) {
+		b.WriteString(condition)
+		args = append(args, key)
 	}
-	if after != "" {
-		b.WriteString(` AND key > ?`)
-		args = append(args, []byte(after))
+	if after >= prefix && after != "" {
+		bound(` AND key > ?`, []byte(after))
+	} else if prefix != "" {
+		bound(` AND key >= ?`, []byte(prefix))
+	}
+	if end, ok := prefixEnd(prefix); ok {
+		bound(` AND key < ?`, end)
 	}
 	b.WriteString(` ORDER BY key`)
 	if limit > 0 {

@@ -186,3 +186,32 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// TestPageIsFoundAtOnce: a page in the middle of a long list is looked up, not
+// counted from the list's beginning.
+func TestPageIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	query, args := listQuery("key", "t", "pki/", "pki/5", 100)
+	rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	if strings.Count(query, "key >") != 1 {
+		t.Errorf("two lower bounds: %s", query)
+	}
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(detail, "SEARCH") || !strings.Contains(detail, "key>? AND key<?") {
+			t.Errorf("the plan is %q", detail)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
+	}
+}
