@@ -215,3 +215,39 @@ func TestPageIsFoundAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestGroupWithConflict: a conflict gives up a group that runs without
+// savepoints, with nothing changed; with them it is its own member's alone, in
+// the same transaction.
+func TestGroupWithConflict(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	if err := s.Apply(t.Context(), store.Change{Table: "t", Key: "there", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	add := func(keys ...string) *request {
+		r := &request{ctx: t.Context()}
+		for _, k := range keys {
+			r.changes = append(r.changes, store.Change{Table: "t", Key: k, Data: []byte("x")})
+		}
+		return r
+	}
+	group := []*request{add("a"), add("b", "there"), add("c")}
+	has := func() string {
+		names, err := s.Names(t.Context(), "t", "", "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(names, " ")
+	}
+	if err := s.transact(group, make([]error, 3), false); !errors.Is(err, store.ErrConflict) || has() != "there" {
+		t.Errorf("without savepoints: %v, records %q", err, has())
+	}
+	results := make([]error, 3)
+	if err := s.transact(group, results, true); err != nil || has() != "a c there" {
+		t.Errorf("with savepoints: %v, records %q", err, has())
+	}
+	if results[0] != nil || !errors.Is(results[1], store.ErrConflict) || results[2] != nil {
+		t.Errorf("with savepoints the members fare so: %v", results)
+	}
+}
