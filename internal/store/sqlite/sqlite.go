@@ -137,7 +137,7 @@ func dsn(path string, readOnly bool) string {
 		return fileURI(path) + "?" + q.Encode()
 	}
 	// Checkpoints every 16 MiB instead of 4 write pages that change often fewer
-	// times; 16 MiB of cache hold the inner pages of a table of 10^6 records.
+	// times; 16 MiB of cache instead of 2 keep the upper levels of a large table.
 	q.Add("_pragma", "wal_autocheckpoint(4000)")
 	q.Add("_pragma", "cache_size(-16384)")
 	return fileURI(path) + "?" + q.Encode()
