@@ -38,6 +38,8 @@ type Service struct {
 	ocsp      sync.Map   // path of a mount to *ocspCache
 	acme      *acmeServer
 
+	estClaims sync.Mutex // held while labels of EST are given to a mount
+
 	tidies    sync.Map   // path of a mount to *tidying
 	tidyStart sync.Mutex // held while one is started, or all are stopped
 }
@@ -77,6 +79,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.patchOperations()...)
 	ops = append(ops, s.adoptOperations()...)
 	ops = append(ops, s.acmeOperations()...)
+	ops = append(ops, s.estOperations()...)
 	ops = append(ops, s.certListOperations()...)
 	ops = append(ops, s.authorityOperations()...)
 	ops = append(ops, s.tidyOperations()...)
@@ -134,7 +137,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
 	defer s.forgetCRLs(mount)
-	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig}, acmeTables...) {
+	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig, tableESTConfig}, acmeTables...) {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 			batch = append(batch, s.store.Remove(table, mount+rest, e.Version))
