@@ -104,7 +104,7 @@ func (c *acmeCall) checkIdentifiers(list []api.ACMEIdentifier) ([]api.ACMEIdenti
 }
 
 func (c *acmeCall) allowedByRole(asked *sans) error {
-	if err := checkSANs(c.role, asked); err != nil {
+	if err := checkSANs(rulesFor(c.role, ""), asked); err != nil {
 		return acme.New(acme.RejectedIdentifier, "%s", fault.Message(err))
 	}
 	return nil

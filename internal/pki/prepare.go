@@ -100,6 +100,9 @@ func prepare(p *profile, iss *issuer, alg algorithm, urls resolvedURLs) (*prepar
 	if iss != nil {
 		issuerName, authority = iss.cert.RawSubject, iss.keyID
 	}
+	if urls.point != nil {
+		urls.crls, urls.deltas = []string{urls.point(out.serial)}, nil
+	}
 	extensions := p.extensions(own, authority, urls)
 	var b builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
