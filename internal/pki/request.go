@@ -55,6 +55,13 @@ func parseRequestDER(der []byte) (*request, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, invalid("request signature invalid: the request is not signed by its own key (%v)", err)
 	}
+	for _, part := range csr.Subject.Names {
+		if text, ok := part.Value.(string); ok {
+			if err := checkTextual("the subject's", text); err != nil {
+				return nil, err
+			}
+		}
+	}
 	out := &request{CertificateRequest: csr}
 	for _, e := range csr.Extensions {
 		if e.Id.Equal(oidSAN) {

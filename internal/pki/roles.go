@@ -111,6 +111,10 @@ func checkRole(role *api.PKIRole) error {
 			return err
 		}
 	}
+	if err := checkTextual("the role's", slices.Concat(role.OU, role.Organization, role.Country, role.Locality, role.Province,
+		role.StreetAddress, role.PostalCode, role.AllowedDomains, role.AllowedURISANs)...); err != nil {
+		return err
+	}
 	if err := checkBounds(role); err != nil {
 		return err
 	}
