@@ -156,11 +156,12 @@ func (s *Service) currentCRL(ctx context.Context, mount, ref string, delta bool)
 	return &rec.Delta, cfg, nil
 }
 
-// currentList returns a CRL, and makes it first if there is none or it has ended.
+// currentList returns a CRL, and makes it first if there is none, or it has ended,
+// or it was made while the clock was ahead: nobody would take it.
 // If that fails, the old one is better than nothing.
 func (s *Service) currentList(ctx context.Context, mount string, scope crlScope) (*crlRecord, error) {
 	rec, _, err := s.readCRL(ctx, mount, scope.record())
-	if err != nil || rec != nil && len(rec.Full.DER) > 0 && !rec.Stale && !s.now().After(rec.Full.Until) {
+	if err != nil || rec != nil && len(rec.Full.DER) > 0 && !rec.Stale && rec.Full.holds(s.now()) {
 		return rec, err
 	}
 	made := s.makeScope(ctx, mount, scope, false)
@@ -171,6 +172,10 @@ func (s *Service) currentList(ctx context.Context, mount string, scope crlScope)
 		return nil, made
 	}
 	return rec, nil
+}
+
+func (l *signedList) holds(now time.Time) bool {
+	return !now.After(l.Until) && !now.Add(overlap).Before(l.Made)
 }
 
 func (s *Service) readCRL(ctx context.Context, mount, record string) (*crlRecord, int64, error) {

@@ -57,7 +57,8 @@ type env struct {
 	sealed   *store.Sealed
 	holder   *token.Holder
 	clock    atomic.Int64 // offset in seconds
-	excepted []string     // lints that the certificates of this test may break
+	answered answers
+	excepted []string // lints that the certificates of this test may break
 }
 
 func newEnv(t testing.TB) *env {
@@ -79,6 +80,7 @@ func newEnv(t testing.TB) *env {
 	e.holder.Set(tok)
 	e.restart()
 	t.Cleanup(e.lintAll)
+	t.Cleanup(e.lintOCSP)
 	return e
 }
 

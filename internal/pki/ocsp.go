@@ -67,7 +67,7 @@ func (s *Service) ocspForget(mount string) { s.ocsp.Delete(mount) }
 func (c *ocspCache) get(key [sha256.Size]byte, now time.Time) *ocspAnswer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if k, ok := c.answers[key]; ok && now.Before(k.until) {
+	if k, ok := c.answers[key]; ok && now.Before(k.until) && !now.Add(overlap).Before(k.answer.made) {
 		return k.answer
 	}
 	return nil

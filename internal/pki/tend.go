@@ -101,7 +101,7 @@ func (s *Service) dueCRLs(ctx context.Context, mount string, st *state) (full, d
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case rec == nil || now.After(rec.Full.Until.Add(-cfg.grace())):
+		case rec == nil || now.After(rec.Full.Until.Add(-cfg.grace())) || !rec.Full.holds(now):
 			full = append(full, crlScope{issuer: id})
 		case cfg.Delta && now.After(rec.Delta.Made.Add(cfg.interval())) && now.After(rec.Full.Made.Add(cfg.interval())):
 			deltas = append(deltas, crlScope{issuer: id})
