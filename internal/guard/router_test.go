@@ -159,7 +159,7 @@ func TestRegisterRefuses(t *testing.T) {
 func TestTableIsSorted(t *testing.T) {
 	t.Parallel()
 	tb := testTable(t)
-	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 15 {
+	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 17 {
 		t.Errorf("%d operations, sorted %v", len(tb.ops), slices.IsSortedFunc(tb.ops, compareOperations))
 	}
 }
