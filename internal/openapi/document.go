@@ -287,6 +287,9 @@ func Statuses(o *op.Operation) []int {
 	if o.Verb.HasBody() {
 		list = append(list, http.StatusRequestEntityTooLarge)
 	}
+	if is[fresh](o.Response) && o.Verb == op.Read {
+		list = append(list, http.StatusNotModified)
+	}
 	if o.Verb == op.Patch {
 		list = append(list, http.StatusUnsupportedMediaType)
 	}
@@ -311,6 +314,8 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 				&Schema{AnyOf: []*Schema{{Ref: "#/components/schemas/ErrorResponse"}, b.answer(o)}})
 		case failed:
 			answers[key] = &Content{Ref: "#/components/responses/" + f.name}
+		case status == http.StatusNotModified:
+			answers[key] = &Content{Description: "The answer is the one that If-None-Match names, or has not changed since If-Modified-Since."}
 		case status == http.StatusNoContent:
 			answers[key] = &Content{Description: "Done."}
 		case rawType(o.Response) != "":

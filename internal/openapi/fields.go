@@ -71,7 +71,10 @@ func pathOf(mount string, o *op.Operation) string {
 type (
 	statused interface{ HTTPStatus() int }
 	listed   interface{ IsEmpty() bool }
-	raw      interface {
+	fresh    interface {
+		Fresh() (made, until time.Time)
+	}
+	raw interface {
 		Raw() (contentType string, body []byte)
 	}
 )

@@ -33,10 +33,24 @@ func (s *Service) rebuildCRL(ctx context.Context, mount, id string) error {
 		return nil
 	}
 	covers := q.asked.Load()
-	if err := s.buildCRL(ctx, mount, id, false); err != nil {
+	if err := s.buildCRL(ctx, mount, crlScope{issuer: id}, false); err != nil {
 		return err
 	}
 	q.covered = covers
+	return nil
+}
+
+// putCRL stores the record of a CRL over that of a version. Service.crls is held.
+func (s *Service) putCRL(ctx context.Context, key string, version int64, rec *crlRecord) error {
+	put, err := s.store.Put(tableCRLs, key, version, rec)
+	if err == nil {
+		err = s.store.Apply(ctx, put)
+	}
+	if err != nil {
+		s.crlKept.Delete(key) // what is in the store now is not certain
+		return storeFault(err, "store the CRL")
+	}
+	s.crlKept.Store(key, &keptCRL{rec, version + 1})
 	return nil
 }
 

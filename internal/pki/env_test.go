@@ -57,13 +57,15 @@ type env struct {
 	sealed   *store.Sealed
 	holder   *token.Holder
 	clock    atomic.Int64 // offset in seconds
-	excepted []string     // lints that the certificates of this test may break
+	answered answers
+	excepted []string // lints that the certificates of this test may break
 }
 
 func newEnv(t testing.TB) *env {
 	t.Helper()
 	e := newEnvAt(t, "")
 	t.Cleanup(e.lintAll)
+	t.Cleanup(e.lintOCSP)
 	return e
 }
 

@@ -101,6 +101,9 @@ func prepare(p *profile, iss *issuer, alg algorithm, urls resolvedURLs) (*prepar
 	if iss != nil {
 		issuerName, authority = iss.cert.RawSubject, iss.keyID
 	}
+	if urls.point != nil {
+		urls.crls, urls.deltas = []string{urls.point(out.serial)}, nil
+	}
 	extensions := p.extensions(own, authority, urls)
 	b := cryptobyte.NewBuilder(make([]byte, 0, 1024)) // more than most have
 	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {

@@ -287,10 +287,10 @@ func TestRevocationsShareCRLs(t *testing.T) {
 				missing <- err.Error()
 				return
 			}
-			der, err := e.currentCRL(bg, call().Mount, id, false)
+			made, _, err := e.currentCRL(bg, call().Mount, id, false)
 			if err == nil {
 				var crl *x509.RevocationList
-				if crl, err = x509.ParseRevocationList(der); err == nil && !slices.ContainsFunc(crl.RevokedCertificateEntries, func(r x509.RevocationListEntry) bool {
+				if crl, err = x509.ParseRevocationList(made.DER); err == nil && !slices.ContainsFunc(crl.RevokedCertificateEntries, func(r x509.RevocationListEntry) bool {
 					return serialText(r.SerialNumber) == serial
 				}) {
 					missing <- serial + " is not on the CRL"
