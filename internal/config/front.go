@@ -26,7 +26,7 @@ type FrontRow struct {
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
 	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
-		FrontRow{"movault", &c.Front.MoVault.Front})
+		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"distribution", &c.Front.Distribution.Front})
 }
 
 // Fronts are the sections [front.NAME].
@@ -34,10 +34,12 @@ type Fronts struct {
 	HSMDaemon    HSMDaemon    `toml:"hsmdaemon"`
 	Cryptoserver Cryptoserver `toml:"cryptoserver"`
 	MoVault      MoVault      `toml:"movault"`
+	Distribution Distribution `toml:"distribution"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault()}
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(),
+		Distribution: defaultDistribution()}
 }
 
 func (c *Config) completeFronts() {
@@ -45,6 +47,7 @@ func (c *Config) completeFronts() {
 	c.absolute(&c.Front.HSMDaemon.JWTSecretFile, &c.Front.HSMDaemon.LineTokenFile)
 	c.completeCryptoserver()
 	c.completeMoVault()
+	c.completeDistribution()
 	for _, f := range c.Fronts() {
 		if _, ok := f.Socket(); ok && f.Mode == "" {
 			f.Mode = "0660"
@@ -73,6 +76,7 @@ func (c *Config) validateFronts(p *Problems) {
 	c.Front.HSMDaemon.validate(p)
 	c.Front.Cryptoserver.validate(p)
 	c.Front.MoVault.validate(p)
+	c.Front.Distribution.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.
@@ -87,7 +91,8 @@ func (p *Problems) policies(field string, names []string) {
 func (c *Config) frontWarnings() []string {
 	var w []string
 	for _, f := range c.Fronts() {
-		if f.Enabled && !f.TLS() && !f.Local() {
+		// What the front distribution serves is public and signed.
+		if f.Enabled && !f.TLS() && !f.Local() && f.Front != &c.Front.Distribution.Front {
 			w = append(w, fmt.Sprintf("front %s at %s speaks to other machines without TLS: data can be read and altered on the network", f.Name, f.Address))
 		}
 	}

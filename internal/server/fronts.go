@@ -29,7 +29,7 @@ type frontRow struct {
 // frontRows makes the fronts that the configuration enables.
 func (s *Server) frontRows() ([]frontRow, error) {
 	var all []frontRow
-	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault} {
+	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.distribution} {
 		some, err := rows()
 		if err != nil {
 			return nil, err
