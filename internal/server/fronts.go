@@ -59,7 +59,7 @@ func (s *Server) listenFronts() error {
 		if connections == 0 {
 			connections = frontConnections
 		}
-		l, err := newListener(row.Listener, row.server, connections)
+		l, err := newListener(row.Listener, s.own, row.server, connections)
 		if err != nil {
 			return fmt.Errorf("front %s at %s: %w", row.Name, row.Address, err)
 		}
