@@ -140,7 +140,9 @@ func TestNoCertificates(t *testing.T) {
 	if l, err := c.ListIssuers(t.Context()); err != nil || len(l.Keys) != 0 {
 		t.Errorf("%+v %v", l, err)
 	}
-	c = serve(t, func(w http.ResponseWriter, _ *http.Request) { fail(w, http.StatusNotFound, `{"errors":["no handler for route"]}`) })
+	c = serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, `{"errors":["no handler for route"]}`)
+	})
 	if _, err := c.ListCerts(t.Context(), api.PKICertsQuery{}); err == nil {
 		t.Error("an unknown mount has no certificates")
 	}
