@@ -85,7 +85,10 @@ func (o *output) write(a *app, data []byte) error {
 	if err = writeAndClose(f, data, o.mode); err == nil {
 		err = os.Link(f.Name(), o.path)
 	}
-	return errors.Join(err, os.Remove(f.Name()))
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("write %s: %w", o.path, err)
+	}
+	return nil
 }
 
 func (c *certs) issueCommand() *cobra.Command {
@@ -115,8 +118,10 @@ replaced without --force.`,
 			case key.path == cert.path && key.path != "":
 				return usagef("--out and --key-out name the same file")
 			}
-			if err := errors.Join(cert.check(), key.check()); err != nil {
-				return firstUsage(err)
+			for _, o := range []*output{&cert, &key} {
+				if err := o.check(); err != nil {
+					return err
+				}
 			}
 			r, err := cl.IssueCert(ctx, api.PKIIssue{Role: args[0], IssuerRef: n.issuer, PKINames: n.names, PKIValidity: n.validity(), RemoveRootsFromChain: !n.withRoot})
 			if err != nil {
@@ -131,14 +136,6 @@ replaced without --force.`,
 	f.StringVar(&key.path, "key-out", "", "write the key into this file, mode 0600; - is standard output")
 	f.BoolVar(&force, "force", false, "replace files that exist")
 	return cmd
-}
-
-// firstUsage keeps the hint of an error that was joined with others.
-func firstUsage(err error) error {
-	if e, ok := errors.AsType[*usageError](err); ok {
-		return e
-	}
-	return err
 }
 
 // issued writes a certificate, and its key if there is one.

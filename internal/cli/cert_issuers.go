@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,8 +53,13 @@ func (c *certs) caShowCommand() *cobra.Command {
 		Short: "Show an authority and its chain",
 		Long: `Show an authority, by default the default one, with its chain as a tree. --out writes
 its certificate and those above it in PEM, for programs that shall trust it.`,
-		Example:           "  claviger cert ca show\n  claviger cert ca show web --out chain.pem",
-		Args:              cobra.MaximumNArgs(1),
+		Example: "  claviger cert ca show\n  claviger cert ca show web --out chain.pem",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return takes("ISSUER")(cmd, args)
+		},
 		ValidArgsFunction: c.names(issuerNames),
 		RunE: c.on(func(ctx context.Context, cl *client.Client, _ *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
@@ -70,7 +76,8 @@ its certificate and those above it in PEM, for programs that shall trust it.`,
 			if err != nil {
 				return fmt.Errorf("the server's answer: %w", err)
 			}
-			return c.showCert(describe(all[0], all[2:], 0)) // the chain begins with the authority itself
+			above := slices.DeleteFunc(all[1:], all[0].Equal) // the chain begins with the authority itself
+			return c.showCert(describe(all[0], above, 0))
 		}),
 	}
 	cmd.Flags().StringVar(&out.path, "out", "", "write the chain in PEM into this file; - is standard output")

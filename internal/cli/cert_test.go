@@ -27,7 +27,7 @@ func makeCert(t testing.TB, name string, by *testCA, authority bool, until time.
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: until.Add(-1000 * time.Hour), NotAfter: until,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: until.Add(-10_000 * time.Hour), NotAfter: until,
 		IsCA: authority, BasicConstraintsValid: authority,
 	}
 	if authority {

@@ -211,24 +211,22 @@ func (s *Server) keepOwnCertificate(ctx context.Context) {
 	ticker := time.NewTicker(ownTick)
 	defer ticker.Stop()
 	wait := ownRetry
-	var after time.Time
-	for ; ctx.Err() == nil; s.pauseOwn(ctx, ticker) {
+	var notBefore time.Time // of the next attempt after a failure
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
 		now := time.Now()
-		if _, sealed := s.custody.State(); sealed || now.Before(s.own.renewAt) || now.Before(after) {
+		if _, sealed := s.custody.State(); sealed || now.Before(s.own.renewAt) || now.Before(notBefore) {
 			continue
 		}
 		if s.tryOwnCertificate(ctx) {
-			wait, after = ownRetry, time.Time{}
+			wait = ownRetry
 			continue
 		}
-		after, wait = now.Add(wait), min(2*wait, ownRetryMost)
-	}
-}
-
-func (s *Server) pauseOwn(ctx context.Context, ticker *time.Ticker) {
-	select {
-	case <-ctx.Done():
-	case <-ticker.C:
+		notBefore, wait = now.Add(wait), min(2*wait, ownRetryMost)
 	}
 }
 
@@ -245,7 +243,7 @@ func (s *Server) tryOwnCertificate(ctx context.Context) bool {
 		return true
 	}
 	o.renewals.WithLabelValues("failed").Inc()
-	if text := err.Error(); text != o.failed && ctx.Err() != context.Canceled {
+	if text := err.Error(); text != o.failed && !errors.Is(ctx.Err(), context.Canceled) {
 		o.failed = text
 		s.log.Warn("the certificate of the listeners can't be issued; it is tried again", "mount", o.cfg.Mount, "role", o.cfg.Role,
 			"error", err, "hint", fault.HintOf(err), "valid_until", o.current.Load().Leaf.NotAfter)
