@@ -26,7 +26,8 @@ type FrontRow struct {
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
 	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
-		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"distribution", &c.Front.Distribution.Front})
+		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"est", &c.Front.EST.Front},
+		FrontRow{"distribution", &c.Front.Distribution.Front})
 }
 
 // Fronts are the sections [front.NAME].
@@ -34,11 +35,12 @@ type Fronts struct {
 	HSMDaemon    HSMDaemon    `toml:"hsmdaemon"`
 	Cryptoserver Cryptoserver `toml:"cryptoserver"`
 	MoVault      MoVault      `toml:"movault"`
+	EST          EST          `toml:"est"`
 	Distribution Distribution `toml:"distribution"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(),
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(), EST: defaultEST(),
 		Distribution: defaultDistribution()}
 }
 
@@ -77,6 +79,7 @@ func (c *Config) validateFronts(p *Problems) {
 	c.Front.Cryptoserver.validate(p)
 	c.Front.MoVault.validate(p)
 	c.Front.Distribution.validate(p)
+	c.Front.EST.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.

@@ -37,7 +37,7 @@ type listener struct {
 
 func (s *Server) listen() error {
 	for _, c := range s.cfg.Listeners {
-		l, err := newListener(c, s.own, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0)
+		l, err := newListener(c, s.own, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0, false)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", c.Address, err)
 		}
@@ -59,11 +59,12 @@ func newHTTPServer(h http.Handler, timeout time.Duration, log *slog.Logger) *htt
 }
 
 // newListener opens a listener; own is the certificate of those with TLSOwn,
-// connections bounds those open at a time, 0 does not.
-func newListener(c config.Listener, own *ownCertificate, server connServer, connections int) (*listener, error) {
+// connections bounds those open at a time, 0 does not; asks says whether clients are
+// asked for certificates.
+func newListener(c config.Listener, own *ownCertificate, server connServer, connections int, asks bool) (*listener, error) {
 	l := &listener{cfg: c, server: server}
 	if c.TLS() {
-		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA}
+		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA, asks: asks}
 		if c.TLSOwn {
 			l.tls.own = own
 		}
@@ -152,7 +153,10 @@ func (l *listener) reload() error {
 type tlsFiles struct {
 	cert, key, clientCA string
 	own                 *ownCertificate // in place of cert and key, if not nil
-	current             atomic.Pointer[tls.Config]
+	// asks: clients may show a certificate. TLS checks that they hold its key, and
+	// nothing else of it.
+	asks    bool
+	current atomic.Pointer[tls.Config]
 }
 
 // load reads the files; on an error the ones before stay in use.
@@ -166,6 +170,9 @@ func (t *tlsFiles) load() error {
 			return fmt.Errorf("certificate %s with key %s: %w", t.cert, t.key, err)
 		}
 		c.Certificates = []tls.Certificate{pair}
+	}
+	if t.asks {
+		c.ClientAuth = tls.RequestClientCert
 	}
 	if t.clientCA != "" {
 		pem, err := os.ReadFile(t.clientCA)
