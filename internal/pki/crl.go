@@ -235,12 +235,10 @@ func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *signe
 		return nil, err
 	}
 	var entries builder
-	some := false
 	err = s.revokedEntries(ctx, mount, i.rec.ID, func(serial []byte, r *revokedRecord) error {
 		if delta && r.Time.Before(base.Made.Add(-overlap)) || r.NotAfter.Before(l.Made) && !r.NotAfter.IsZero() && r.Time.Before(l.Made.Add(-24*time.Hour)) {
 			return nil
 		}
-		some = true
 		addRevoked(&entries, serial, r)
 		return nil
 	})
@@ -251,34 +249,16 @@ func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *signe
 	if err != nil {
 		return nil, err
 	}
-	tbs := sequence(func(b *builder) {
-		b.AddASN1Int64(1)
-		b.AddBytes(alg.der)
-		b.AddBytes(i.cert.RawSubject)
-		addTime(b, l.Made)
-		addTime(b, l.Until)
-		if some {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) { b.AddBytes(list) })
-		}
-		b.AddASN1(constructed(0), func(b *builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
-				akiExtension(i.keyID).add(b)
-				numberExtension(oidCRLNumber, false, l.Base).add(b)
-				if delta {
-					numberExtension(oidDeltaCRL, true, base.Base).add(b)
-				}
-			})
-		})
-	})
+	more := []extension{akiExtension(i.keyID), numberExtension(oidCRLNumber, false, l.Base)}
+	if delta {
+		more = append(more, numberExtension(oidDeltaCRL, true, base.Base))
+	}
+	tbs := listTBS(i, alg, l, list, more)
 	signature, err := alg.sign(key, tbs)
 	if err != nil {
 		return nil, signFault(err)
 	}
-	return sequence(func(b *builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(alg.der)
-		b.AddASN1BitString(signature)
-	}), nil
+	return signedObject(tbs, alg, signature), nil
 }
 
 func addRevoked(b *builder, serial []byte, r *revokedRecord) {

@@ -173,9 +173,14 @@ func (p *profile) extensions(own, authority []byte, urls resolvedURLs) []extensi
 
 // seal puts a signature to the bytes: Certificate of RFC 5280 section 4.1.
 func (p *prepared) seal(signature []byte) []byte {
+	return signedObject(p.tbs, p.alg, signature)
+}
+
+// signedObject is the SIGNED form of X.509: what was signed, how, the signature.
+func signedObject(tbs []byte, alg algorithm, signature []byte) []byte {
 	return sequence(func(b *builder) {
-		b.AddBytes(p.tbs)
-		b.AddBytes(p.alg.der)
+		b.AddBytes(tbs)
+		b.AddBytes(alg.der)
 		b.AddASN1BitString(signature)
 	})
 }
