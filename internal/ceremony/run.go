@@ -61,16 +61,18 @@ type run struct {
 	written  []string
 }
 
-// Check tells whether the files of a ceremony could be written: none exists, no two
-// are the same.
-func Check(d *Document, act Act) error {
+// Check tells whether the files of a ceremony could be written: none exists, and no
+// two have the same name, by which the transcript knows them.
+func Check(d *Document, act Act) error { return checkFiles(d, act, d.Path) }
+
+func checkFiles(d *Document, act Act, place func(string) string) error {
 	seen := map[string]bool{}
 	for _, path := range append(act.Outputs(), d.Transcript) {
-		full := d.Path(path)
-		if seen[full] {
-			return invalid("two outputs of the document have the path %s", path)
+		full := place(path)
+		if seen[filepath.Base(full)] {
+			return invalid("two outputs of the document have the name %s", filepath.Base(full))
 		}
-		seen[full] = true
+		seen[filepath.Base(full)] = true
 		switch _, err := os.Lstat(full); {
 		case err == nil:
 			return exists(full)
@@ -78,7 +80,7 @@ func Check(d *Document, act Act) error {
 			return fault.Wrap(fault.Invalid, err, "look at the outputs")
 		}
 		if st, err := os.Stat(filepath.Dir(full)); err != nil || !st.IsDir() {
-			return invalid("%s can't be written: its directory is not there", path)
+			return invalid("%s can't be written: its directory is not there", full)
 		}
 	}
 	return nil
@@ -87,13 +89,13 @@ func Check(d *Document, act Act) error {
 // Run holds a ceremony. After an error before its intent nothing has changed; after a
 // later one the transcript says what happened, and no other file is left.
 func Run(ctx context.Context, d *Document, act Act, o Options) (*Result, error) {
-	if err := Check(d, act); err != nil {
-		return nil, err
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	r := &run{Options: o, document: d, act: act, record: newTranscript(o.Now)}
+	if err := errors.Join(Check(d, act), checkFiles(d, act, r.place)); err != nil {
+		return nil, err
+	}
 	r.session = &Session{Document: d, Rehearsal: o.Rehearsal, Now: o.Now().UTC(), token: o.Token}
 	if err := r.decide(ctx); err != nil {
 		return nil, r.session.undo(ctx, nil, err)

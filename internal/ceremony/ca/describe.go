@@ -27,7 +27,7 @@ func (w *writer) field(name string, values ...string) {
 		if i > 0 {
 			name = ""
 		}
-		fmt.Fprintf(w, "%-22s %s\n", name, quoted(v))
+		fmt.Fprintf(w, "%-30s %s\n", name, quoted(v))
 	}
 }
 
@@ -112,7 +112,7 @@ func extensionName(e pkix.Extension) string {
 		name = e.Id.String()
 	}
 	if e.Critical {
-		name += " !"
+		name += ", critical"
 	}
 	return name
 }
@@ -188,9 +188,9 @@ func basicText(c *x509.Certificate) string {
 	case !c.IsCA:
 		return "no authority"
 	case c.MaxPathLen > 0 || c.MaxPathLenZero:
-		return fmt.Sprintf("authority, at most %d authorities below it", c.MaxPathLen)
+		return fmt.Sprintf("authority, path length %d", c.MaxPathLen)
 	}
-	return "authority, any number of authorities below it"
+	return "authority, path length not limited"
 }
 
 func constraintLines(c *x509.Certificate) []string {

@@ -250,7 +250,7 @@ func standIn(cert *x509.Certificate, key *ceremony.Key) (*pki.OfflineIssuer, err
 	template := *cert
 	template.SignatureAlgorithm = x509.UnknownSignatureAlgorithm
 	template.SubjectKeyId, template.AuthorityKeyId = nil, nil
-	template.Issuer, template.RawIssuer = cert.Subject, cert.RawSubject
+	template.Issuer, template.RawIssuer, template.PublicKey = cert.Subject, cert.RawSubject, key.Public()
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the issuer can't be rehearsed")
