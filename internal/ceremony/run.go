@@ -211,6 +211,11 @@ func (r *run) perform(ctx context.Context) error {
 		return err
 	}
 	for _, o := range outputs {
+		if !holds(r.plan.Items, o.Item, o.Data) {
+			return fault.New(fault.Internal, "%s does not hold what was confirmed", o.Path)
+		}
+	}
+	for _, o := range outputs {
 		path := r.place(o.Path)
 		if err := r.record.add(func(e *Entry) {
 			e.Output = &Made{Name: filepath.Base(path), Item: o.Item, SHA256: sum(o.Data), Data: o.Data}

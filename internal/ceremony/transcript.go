@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -224,7 +225,7 @@ func (t *transcript) sign(key crypto.Signer) error {
 		s := sha256.Sum256(message)
 		message = s[:]
 	}
-	signature, err := key.Sign(nil, message, opts)
+	signature, err := key.Sign(rand.Reader, message, opts)
 	if err != nil {
 		return err
 	}

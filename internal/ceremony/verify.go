@@ -230,8 +230,7 @@ func (p *parts) consistent() error {
 		if sum(m.Data) != m.SHA256 {
 			return invalid("the digest of the file %s is not that of its contents", m.Name)
 		}
-		i := slices.IndexFunc(p.plan.Items, func(i Item) bool { return i.Name == m.Item })
-		if i < 0 || !bytes.Equal(signedPart(m.Data), p.plan.Items[i].Data) {
+		if !holds(p.plan.Items, m.Item, m.Data) {
 			return invalid("the file %s does not hold what was confirmed", m.Name)
 		}
 	}
@@ -258,6 +257,12 @@ func (p *parts) confirmed(digest []byte) error {
 		return invalid("%d custodians confirmed, and %d had to", len(p.confirms), b.Custodians.Threshold)
 	}
 	return nil
+}
+
+// holds tells whether a file holds the item of a plan that it should.
+func holds(items []Item, name string, data []byte) bool {
+	i := slices.IndexFunc(items, func(i Item) bool { return i.Name == name })
+	return i >= 0 && bytes.Equal(signedPart(data), items[i].Data)
 }
 
 // signedPart is what is signed of an X.509 object in PEM or DER: the first part of a

@@ -31,6 +31,11 @@ func Strictly(cert *x509.Certificate, chain []*x509.Certificate) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, "the certificate would not be accepted")
 	}
+	for _, c := range append([]*x509.Certificate{cert}, chain...) {
+		if why := lax(c); why != "" {
+			return invalid("strict verification would refuse the certificate of %q: %s", c.Subject, why)
+		}
+	}
 	issuer := cert
 	if len(chain) > 0 {
 		issuer = chain[0]
@@ -40,11 +45,6 @@ func Strictly(cert *x509.Certificate, chain []*x509.Certificate) error {
 	}
 	if len(cert.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(cert.AuthorityKeyId, issuer.SubjectKeyId) {
 		return invalid("the authority key identifier is not that of the issuer")
-	}
-	for _, c := range append([]*x509.Certificate{cert}, chain...) {
-		if why := lax(c); why != "" {
-			return invalid("strict verification would refuse the certificate of %q: %s", c.Subject, why)
-		}
 	}
 	return nil
 }
@@ -76,8 +76,6 @@ func lax(c *x509.Certificate) string {
 		return "it is an authority without a subject key identifier"
 	case !selfIssued && len(c.AuthorityKeyId) == 0:
 		return "it has no authority key identifier"
-	case critical(c, oidAKI) || critical(c, oidSKI):
-		return "its key identifiers are critical"
 	}
 	return ""
 }
