@@ -157,6 +157,9 @@ func (d *Document) ask(ctx context.Context, people People, digest []byte) ([]Con
 func askOne(ctx context.Context, people People, name, want string) (bool, error) {
 	for range wrongPhrases {
 		answer, err := people.Ask(ctx, name, want)
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil || typed(answer) == "" {
 			return false, err
 		}

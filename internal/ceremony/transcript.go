@@ -137,6 +137,7 @@ func (e *Entry) signed() []byte {
 // each line goes to the disk before the next step.
 type transcript struct {
 	now   func() time.Time
+	last  time.Time // of the line before
 	lines [][]byte
 	prev  string
 	file  *os.File
@@ -144,9 +145,13 @@ type transcript struct {
 
 func newTranscript(now func() time.Time) *transcript { return &transcript{now: now, prev: noLine} }
 
-// entry is the next one, still empty.
+// entry is the next one, still empty. Its time is never before that of the one
+// before, even if the clock was set back.
 func (t *transcript) entry() Entry {
-	return Entry{Seq: len(t.lines), Time: t.now().UTC(), Prev: t.prev}
+	if now := t.now().UTC(); now.After(t.last) {
+		t.last = now
+	}
+	return Entry{Seq: len(t.lines), Time: t.last, Prev: t.prev}
 }
 
 func (t *transcript) add(fill func(*Entry)) error {

@@ -166,6 +166,17 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+// A clock that is set back makes no transcript that can't be verified.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	now := time.Now()
+	_, err := s.run(t.Context(), func(o *Options) {
+		o.Now = func() time.Time { now = now.Add(-time.Minute); return now }
+	})
+	must(t, err)
+}
+
 // A phrase and a digest, computed independently, stay as they are.
 func TestPhrase(t *testing.T) {
 	t.Parallel()

@@ -40,7 +40,7 @@ func TestTwoTierCA(t *testing.T) {
 	path := filepath.Join(home, "guide.sh")
 	script(t, path, "set -eux\n"+strings.ReplaceAll(text.String(), "/usr/lib/softhsm/libsofthsm2.so", module))
 	out, err := atTerminal(t, environment("HOME="+home, "PATH="+filepath.Dir(harness.Binary(t))+":"+os.Getenv("PATH"),
-		"VAULT_ADDR="+server.Addr, "VAULT_TOKEN="+server.RootToken, "TERM=dumb"), home, path)
+		"VAULT_ADDR="+server.Addr, "VAULT_TOKEN="+server.RootToken, "TERM=dumb"), home, answers, path)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -64,11 +64,17 @@ func TestTwoTierCA(t *testing.T) {
 
 const userPIN = "user-pin-2718"
 
-// answers are what people type, by the last line that they see.
-var answers = []struct {
+// interruption is what Ctrl-C types.
+const interruption = "\x03"
+
+// reply is what is typed at a prompt.
+type reply struct {
 	prompt *regexp.Regexp
 	answer string
-}{
+}
+
+// answers are what people type, by the last line that they see.
+var answers = []reply{
 	{regexp.MustCompile(`SO PIN: $`), "so-pin-31415"},
 	{regexp.MustCompile(`user PIN: $`), userPIN},
 	{regexp.MustCompile(`User PIN of the HSM token "offline-root" \(not shown\): $`), userPIN},
@@ -77,7 +83,7 @@ var answers = []struct {
 
 // atTerminal runs a program on a terminal of its own, answers what it asks, and
 // returns what it showed.
-func atTerminal(t *testing.T, env []string, dir, name string, args ...string) (string, error) {
+func atTerminal(t *testing.T, env []string, dir string, replies []reply, name string, args ...string) (string, error) {
 	t.Helper()
 	master, slave := terminal(t)
 	cmd := command(t, 4*time.Minute, env, name, args...)
@@ -99,7 +105,7 @@ func atTerminal(t *testing.T, env []string, dir, name string, args ...string) (s
 			if err != nil {
 				return // EIO: the last program on the terminal has ended
 			}
-			asked += answer(master, shown.Bytes()[asked:])
+			asked += answer(master, replies, shown.Bytes()[asked:])
 		}
 	})
 	err := cmd.Wait()
@@ -108,11 +114,14 @@ func atTerminal(t *testing.T, env []string, dir, name string, args ...string) (s
 }
 
 // answer types what is asked for, and returns how much of the text is settled.
-func answer(master *os.File, text []byte) int {
-	for _, a := range answers {
+func answer(master *os.File, replies []reply, text []byte) int {
+	for _, a := range replies {
 		if m := a.prompt.FindSubmatchIndex(text); m != nil {
 			line := a.prompt.Expand(nil, []byte(a.answer), text, m)
-			master.Write(append(line, '\n'))
+			if string(line) != interruption {
+				line = append(line, '\n')
+			}
+			master.Write(line)
 			return len(text)
 		}
 	}
@@ -143,4 +152,46 @@ func terminal(t *testing.T) (master, slave *os.File) {
 		t.Fatal(err)
 	}
 	return master, slave
+}
+
+// TestCeremonyDeclined: custodians who type nothing, or end the program, leave neither
+// a key nor a file.
+func TestCeremonyDeclined(t *testing.T) {
+	t.Parallel()
+	const document = `ceremony: root
+title: A root that nobody wants
+custodians: {threshold: 1, names: [Alice]}
+token: {soft: tok, label: offline, create: true}
+transcript: root.transcript
+plan: {subject: {common_name: Root}, key: {label: root, type: ecdsa-p256}, valid_for: 1y, certificate: root.pem}
+`
+	binary := harness.Binary(t)
+	for want, typed := range map[string]string{"0 custodians confirmed, and 1 must": "", "interrupted": interruption} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "root.yaml")
+		pin := reply{regexp.MustCompile(`\(not shown\): $`), userPIN}
+		hold := func(phrase string) (string, error) {
+			return atTerminal(t, environment("HOME="+dir, "TERM=dumb"), dir,
+				[]reply{pin, {answers[3].prompt, phrase}}, binary, "ceremony", "run", path)
+		}
+		if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := hold(typed)
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v, want %q:\n%s", err, want, out)
+		}
+		for _, name := range []string{"root.pem", "root.transcript"} {
+			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+				t.Errorf("%s: there is %s", want, name)
+			}
+		}
+		// The key is gone: the same document goes through, on the token that was made.
+		if err := os.WriteFile(path, []byte(strings.Replace(document, ", create: true", "", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := hold("$1"); err != nil || !strings.Contains(out, "Made") {
+			t.Errorf("%v:\n%s", err, out)
+		}
+	}
 }

@@ -189,18 +189,20 @@ func (h *house) crls() {
 	h.openssl("", "verify", "-x509_strict", "-crl_check", "-CRLfile", "2.crl", "-CAfile", "root.pem", "own.pem")
 	h.made("crl", "crl3", `{`+byRoot+`previous: 2.crl, number: 9, valid_for: 100d, crl: 3.crl}`, "2 certificates", "keyCompromise")
 	h.write("bad.crl", "x")
+	h.fake("fake.pem")
 	for want, plan := range map[string]string{
-		"has 9; numbers grow":        `{` + byRoot + `previous: 3.crl, number: 9, valid_for: 100d, crl: x.crl}`,
-		"begin":                      `{` + byRoot + `previous: 3.crl, not_before: "2026-01-01T00:00:00Z", not_after: "2046-01-01T00:00:00Z", crl: x.crl}`,
-		"is on the CRL twice":        `{` + byRoot + `previous: 3.crl, revoked: [{serial: "4a0f"}], valid_for: 100d, crl: x.crl}`,
-		"not one of this issuer":     `{` + byRoot + `revoked: [{certificate: next.pem}], valid_for: 100d, crl: x.crl}`,
-		"no certificate in PEM":      `{` + byRoot + `revoked: [{certificate: 1.crl}], valid_for: 100d, crl: x.crl}`,
-		"plan: previous: the CRL":    `{` + byRoot + `previous: bad.crl, valid_for: 100d, crl: x.crl}`,
-		"no CRL in PEM":              `{` + byRoot + `previous: root.pem, valid_for: 100d, crl: x.crl}`,
-		"plan: previous":             `{` + byRoot + `previous: absent.crl, valid_for: 100d, crl: x.crl}`,
-		"not that of the issuer's":   `{issuer: root.pem, issuer_key: {label: own}, valid_for: 100d, crl: x.crl}`,
-		"no private key":             `{issuer: root.pem, issuer_key: {label: nothing}, valid_for: 100d, crl: x.crl}`,
-		"no private key with the la": `{issuer: root.pem, issuer_key: {id: "00:ff"}, valid_for: 100d, crl: x.crl}`,
+		"has 9; numbers grow":             `{` + byRoot + `previous: 3.crl, number: 9, valid_for: 100d, crl: x.crl}`,
+		"begin":                           `{` + byRoot + `previous: 3.crl, not_before: "2026-01-01T00:00:00Z", not_after: "2046-01-01T00:00:00Z", crl: x.crl}`,
+		"is on the CRL twice":             `{` + byRoot + `previous: 3.crl, revoked: [{serial: "4a0f"}], valid_for: 100d, crl: x.crl}`,
+		"not one of this issuer":          `{` + byRoot + `revoked: [{certificate: next.pem}], valid_for: 100d, crl: x.crl}`,
+		"certificate fake.pem is not one": `{` + byRoot + `revoked: [{certificate: fake.pem}], valid_for: 100d, crl: x.crl}`,
+		"no certificate in PEM":           `{` + byRoot + `revoked: [{certificate: 1.crl}], valid_for: 100d, crl: x.crl}`,
+		"plan: previous: the CRL":         `{` + byRoot + `previous: bad.crl, valid_for: 100d, crl: x.crl}`,
+		"no CRL in PEM":                   `{` + byRoot + `previous: root.pem, valid_for: 100d, crl: x.crl}`,
+		"plan: previous":                  `{` + byRoot + `previous: absent.crl, valid_for: 100d, crl: x.crl}`,
+		"not that of the issuer's":        `{issuer: root.pem, issuer_key: {label: own}, valid_for: 100d, crl: x.crl}`,
+		"no private key":                  `{issuer: root.pem, issuer_key: {label: nothing}, valid_for: 100d, crl: x.crl}`,
+		"no private key with the la":      `{issuer: root.pem, issuer_key: {id: "00:ff"}, valid_for: 100d, crl: x.crl}`,
 	} {
 		_, err := h.hold("crl", "x", plan)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -212,6 +214,17 @@ func (h *house) crls() {
 			}
 		}
 	}
+}
+
+// fake writes a certificate in the root's name by another key.
+func (h *house) fake(name string) {
+	h.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(h.t, err)
+	above := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Root", Organization: []string{"Org"}}}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2)}, above, key.Public(), key)
+	must(h.t, err)
+	h.write(name, pemOf("CERTIFICATE", der))
 }
 
 // What can't be signed leaves neither a file nor a key.
