@@ -81,7 +81,7 @@ func (s *Service) readCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*
 }
 
 func (st *state) kept(i *issuer, chain bool) *api.PKIKept {
-	out := &api.PKIKept{Certificate: pemOf(i.rec.Certificate) + "\n", IssuerID: i.rec.ID}
+	out := &api.PKIKept{Certificate: i.pem + "\n", IssuerID: i.rec.ID}
 	if chain {
 		out.CAChain = strings.Join(st.chainPEM(i), "\n")
 		out.Certificate = out.CAChain
@@ -144,7 +144,7 @@ func (s *Service) issuerPEM(ctx context.Context, c *op.Call, r *api.PKIIssuerRef
 	if err != nil {
 		return nil, err
 	}
-	return &pemFile{[]byte(pemOf(i.rec.Certificate))}, nil
+	return &pemFile{[]byte(i.pem)}, nil
 }
 
 func (s *Service) issuerJSON(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*api.PKIIssuerPublic, error) {
@@ -153,6 +153,6 @@ func (s *Service) issuerJSON(ctx context.Context, c *op.Call, r *api.PKIIssuerRe
 		return nil, err
 	}
 	return &api.PKIIssuerPublic{
-		IssuerID: i.rec.ID, IssuerName: i.rec.Name, Certificate: pemOf(i.rec.Certificate) + "\n", CAChain: st.chainPEM(i),
+		IssuerID: i.rec.ID, IssuerName: i.rec.Name, Certificate: i.pem + "\n", CAChain: st.chainPEM(i),
 	}, nil
 }

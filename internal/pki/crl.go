@@ -160,24 +160,33 @@ func (s *Service) currentCRL(ctx context.Context, mount, ref string, delta bool)
 	return rec.Delta.DER, nil
 }
 
+// readCRL returns the record of an issuer's CRL, which must not be changed, and
+// its version; nil if there is none.
 func (s *Service) readCRL(ctx context.Context, mount, id string) (*crlRecord, int64, error) {
+	if k := s.keptCRL(mount + id); k != nil {
+		return k.rec, k.version, nil
+	}
 	rec := new(crlRecord)
 	version, err := s.store.Get(ctx, tableCRLs, mount+id, rec)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, 0, nil
 	}
-	return rec, version, storeFault(err, "read the CRL")
+	if err != nil {
+		return nil, 0, storeFault(err, "read the CRL")
+	}
+	s.keepCRL(mount+id, &keptCRL{rec, version})
+	return rec, version, nil
 }
 
-// rebuildCRL makes the CRL of an issuer. Certificates of an issuer that is not
-// here, or has no key here, are on no CRL: there is nobody to sign it.
-func (s *Service) rebuildCRL(ctx context.Context, mount, id string) error {
-	return s.makeCRL(ctx, mount, id, false)
-}
-
+// makeCRL makes the CRL or the delta CRL of an issuer.
 func (s *Service) makeCRL(ctx context.Context, mount, id string, delta bool) error {
 	s.crls.Lock()
 	defer s.crls.Unlock()
+	return s.buildCRL(ctx, mount, id, delta)
+}
+
+// buildCRL is makeCRL while Service.crls is held.
+func (s *Service) buildCRL(ctx context.Context, mount, id string, delta bool) error {
 	st, err := s.state(ctx, mount)
 	if err != nil {
 		return err
@@ -213,7 +222,12 @@ func (s *Service) makeCRL(ctx context.Context, mount, id string, delta bool) err
 	if err == nil {
 		err = s.store.Apply(ctx, put)
 	}
-	return storeFault(err, "store the CRL")
+	if err != nil {
+		s.crlKept.Delete(mount + id) // what is in the store now is not certain
+		return storeFault(err, "store the CRL")
+	}
+	s.crlKept.Store(mount+id, &keptCRL{&next, version + 1})
+	return nil
 }
 
 // Extensions of CRLs and their entries (RFC 5280 section 5.2 and 5.3).

@@ -234,7 +234,7 @@ func (i *issuer) mayCertify(p *profile) error {
 
 func (st *state) answer(i *issuer, ready *prepared, der []byte, form api.PKIForm, withoutRoots bool) *api.PKICertificate {
 	out := &api.PKICertificate{
-		Certificate: formatted(der, form.Format), IssuingCA: formatted(i.rec.Certificate, form.Format),
+		Certificate: formatted(der, form.Format), IssuingCA: i.formatted(form.Format),
 		SerialNumber: ready.serial.String(), Expiration: ready.profile.notAfter.Unix(), NotBefore: ready.profile.notBefore.Unix(),
 	}
 	var above []string
@@ -242,8 +242,8 @@ func (st *state) answer(i *issuer, ready *prepared, der []byte, form api.PKIForm
 		if withoutRoots && c.selfSigned() {
 			continue
 		}
-		out.CAChain = append(out.CAChain, formatted(c.rec.Certificate, form.Format))
-		above = append(above, pemOf(c.rec.Certificate))
+		out.CAChain = append(out.CAChain, c.formatted(form.Format))
+		above = append(above, c.pem)
 	}
 	if form.Format == "pem_bundle" {
 		out.Certificate = strings.Join(append([]string{out.Certificate}, above...), "\n")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
@@ -101,7 +102,7 @@ func prepare(p *profile, iss *issuer, alg algorithm, urls resolvedURLs) (*prepar
 		issuerName, authority = iss.cert.RawSubject, iss.keyID
 	}
 	extensions := p.extensions(own, authority, urls)
-	var b builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, 1024)) // more than most have
 	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
 		b.AddASN1(constructed(0), func(b *builder) { b.AddASN1Int64(2) })
 		b.AddASN1(cbasn1.INTEGER, func(b *builder) { b.AddBytes(out.serial[:]) })
@@ -178,11 +179,13 @@ func (p *prepared) seal(signature []byte) []byte {
 
 // signedObject is the SIGNED form of X.509: what was signed, how, the signature.
 func signedObject(tbs []byte, alg algorithm, signature []byte) []byte {
-	return sequence(func(b *builder) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(alg.der)+len(signature)+16))
+	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
 		b.AddBytes(tbs)
 		b.AddBytes(alg.der)
 		b.AddASN1BitString(signature)
 	})
+	return b.BytesOrPanic()
 }
 
 // subjectName encodes a subject. An empty one is an empty sequence.
