@@ -90,6 +90,7 @@ var asArgument = map[string]bool{
 	"shares":            true, // how many
 	"public-keys":       true, // a directory
 	"share-dir":         true, // a directory of encrypted ones
+	"pin-fd":            true, // a file descriptor
 }
 
 func checkFlag(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {

@@ -272,12 +272,10 @@ func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *toSig
 		return nil, err
 	}
 	var entries builder
-	some := false
 	err = s.revokedIn(ctx, mount, l.crlScope, func(serial []byte, r *revokedRecord) error {
 		if l.delta && r.Time.Before(l.base.Made.Add(-overlap)) || r.NotAfter.Before(l.Made) && !r.NotAfter.IsZero() && r.Time.Before(l.Made.Add(-24*time.Hour)) {
 			return nil
 		}
-		some = true
 		addRevoked(&entries, serial, r)
 		return nil
 	})
@@ -288,37 +286,19 @@ func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *toSig
 	if err != nil {
 		return nil, err
 	}
-	tbs := sequence(func(b *builder) {
-		b.AddASN1Int64(1)
-		b.AddBytes(alg.der)
-		b.AddBytes(i.cert.RawSubject)
-		addTime(b, l.Made)
-		addTime(b, l.Until)
-		if some {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) { b.AddBytes(list) })
-		}
-		b.AddASN1(constructed(0), func(b *builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
-				akiExtension(i.keyID).add(b)
-				numberExtension(oidCRLNumber, false, l.Base).add(b)
-				if l.delta {
-					numberExtension(oidDeltaCRL, true, l.base.Base).add(b)
-				}
-				if l.count > 0 {
-					scopeExtension(l.points).add(b)
-				}
-			})
-		})
-	})
+	more := []extension{akiExtension(i.keyID), numberExtension(oidCRLNumber, false, l.Base)}
+	if l.delta {
+		more = append(more, numberExtension(oidDeltaCRL, true, l.base.Base))
+	}
+	if l.count > 0 {
+		more = append(more, scopeExtension(l.points))
+	}
+	tbs := listTBS(i, alg, l.signedList, list, more)
 	signature, err := alg.sign(key, tbs)
 	if err != nil {
 		return nil, signFault(err)
 	}
-	return sequence(func(b *builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(alg.der)
-		b.AddASN1BitString(signature)
-	}), nil
+	return signedObject(tbs, alg, signature), nil
 }
 
 func addRevoked(b *builder, serial []byte, r *revokedRecord) {

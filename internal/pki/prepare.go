@@ -177,10 +177,15 @@ func (p *profile) extensions(own, authority []byte, urls resolvedURLs) []extensi
 
 // seal puts a signature to the bytes: Certificate of RFC 5280 section 4.1.
 func (p *prepared) seal(signature []byte) []byte {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(p.tbs)+len(p.alg.der)+len(signature)+16))
+	return signedObject(p.tbs, p.alg, signature)
+}
+
+// signedObject is the SIGNED form of X.509: what was signed, how, the signature.
+func signedObject(tbs []byte, alg algorithm, signature []byte) []byte {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(alg.der)+len(signature)+16))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
-		b.AddBytes(p.tbs)
-		b.AddBytes(p.alg.der)
+		b.AddBytes(tbs)
+		b.AddBytes(alg.der)
 		b.AddASN1BitString(signature)
 	})
 	return b.BytesOrPanic()

@@ -278,9 +278,5 @@ func (s *Service) signRequest(ctx context.Context, mount string, pair *keys.Pair
 	if err != nil {
 		return nil, signFault(err)
 	}
-	return sequence(func(b *builder) {
-		b.AddBytes(info)
-		b.AddBytes(alg.der)
-		b.AddASN1BitString(signature)
-	}), nil
+	return signedObject(info, alg, signature), nil
 }
