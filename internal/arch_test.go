@@ -35,6 +35,7 @@ var allowed = []struct {
 	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
 	{"internal/custody", []string{"internal/custody/sss", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/custody/sss", nil},
+	{"internal/transfer/cryptech", []string{"internal/token", "internal/fault"}},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
 	{"internal/token/pkcs11", []string{"internal/token"}},
@@ -50,7 +51,7 @@ var allowed = []struct {
 	}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
-		"internal/token", "internal/token/worker", "internal/custody/sss",
+		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/transfer/cryptech",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

@@ -81,7 +81,7 @@ func (a *app) root() *cobra.Command {
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(), a.custodyCommand(),
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
-			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand()}},
+			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(), a.backupCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
 		{"In the place of older programs:", a.programCommands()},
