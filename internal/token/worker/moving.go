@@ -182,9 +182,13 @@ func (p *process) moveOut(kwp pkcs11.CKM, name token.ObjectName, kekek []byte) (
 	return wrapped, wrappedKEK, nil
 }
 
-// failMove is a refusal of the module, or a failed call.
+// failMove is a refusal of the module, a lack of room, or a failed call.
 func failMove(err error, doing string) error {
-	if refused(err) {
+	switch {
+	case outOfMemory(pkcs11.CodeOf(err)):
+		// Without the code, which elsewhere is a reason for another session.
+		return &failure{reason: reasonCall, msg: fmt.Sprintf("%s: the HSM token has no room for it (%v)", doing, err)}
+	case refused(err):
 		return failf(reasonHold, err, "%s", doing)
 	}
 	return failf(reasonCall, err, "%s", doing)
