@@ -88,6 +88,9 @@ then the keys are only as safe as the memory and the passphrase.`,
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.KDF = cryptech.KDF(kdf)
+			if o.New && o.Soft || o.UUID != "" && (o.New || o.Soft) {
+				return usagef("--new, --uuid and --soft-backup exclude each other")
+			}
 			return a.backupSetup(cmd.Context(), f, o)
 		},
 	}
@@ -97,7 +100,6 @@ then the keys are only as safe as the memory and the passphrase.`,
 	fl.BoolVarP(&o.Soft, "soft-backup", "s", false, "make the KEKEK in software, kept under a passphrase")
 	fl.IntVarP(&o.Bits, "keylen", "k", cryptech.MinBits, fmt.Sprintf("bits of a new KEKEK, %d to %d", cryptech.MinBits, cryptech.MaxBits))
 	fl.StringVar(&kdf, "kdf", string(cryptech.PBKDF2), "with --soft-backup: pbkdf2, or argon2id, which cryptech_backup does not know")
-	cmd.MarkFlagsMutuallyExclusive("new", "uuid", "soft-backup")
 	complete(cmd, "kdf", string(cryptech.PBKDF2), string(cryptech.Argon2id))
 	f.outputFlag(cmd)
 	f.passphrase.flags(cmd, "passphrase", "passphrase of a software KEKEK")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/token"
@@ -110,6 +112,8 @@ func (b *Backup) findKEKEK(ctx context.Context, wanted string) (document, error)
 	if err != nil {
 		return nil, hsmFault(err, "list the keys of the HSM token")
 	}
+	// Modules list their objects in any order, and the same one is to be found again.
+	slices.SortFunc(halves, func(x, y token.Half) int { return strings.Compare(uuidOf(&x), uuidOf(&y)) })
 	for i := range halves {
 		h := &halves[i]
 		id := uuidOf(h)

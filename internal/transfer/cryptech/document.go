@@ -139,7 +139,13 @@ func (d document) bytes() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// maxDepth bounds the nesting of a file, whose indentation grows with its square.
+const maxDepth = 64
+
 func appendValue(b []byte, v any, depth int) ([]byte, error) {
+	if depth > maxDepth {
+		return nil, invalid("the file is nested deeper than %d levels", maxDepth)
+	}
 	switch v := v.(type) {
 	case nil:
 		return append(b, "null"...), nil

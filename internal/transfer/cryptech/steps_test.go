@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,6 +130,12 @@ func TestSetup(t *testing.T) {
 	if err != nil || parsed(t, other)[fieldUUID] == made || !strings.Contains(said.String(), "RSA-3072") {
 		t.Errorf("no new KEKEK: %v", err)
 	}
+	slices.Reverse(m.objects)
+	before, _ := b.Setup(t.Context(), SetupOptions{Bits: 2048})
+	slices.Reverse(m.objects)
+	if after, err := b.Setup(t.Context(), SetupOptions{Bits: 2048}); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("of two KEKEKs another one is found when the token lists them in another order: %v", err)
+	}
 	for id, want := range map[string]string{
 		uuidOf(&token.Half{ID: weak}):          "is an RSA key of another size than 2048 to 4096 bits",
 		uuidOf(&token.Half{ID: plain}):         "does not allow key encipherment",
@@ -230,6 +237,10 @@ func TestExportRefused(t *testing.T) {
 		if _, err := b.Export(t.Context(), []byte(text), ExportOptions{}); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+	deep := strings.TrimSuffix(string(known(t)), "\n}\n") + `,"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + "}"
+	if _, err := b.Export(t.Context(), []byte(deep), ExportOptions{}); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "nested deeper") {
+		t.Errorf("nested: %v", err)
 	}
 	print := sum(field(t, good, fieldPublic))
 	if _, err := b.Export(t.Context(), known(t), ExportOptions{Fingerprint: strings.ToUpper(print)}); err != nil {
