@@ -1,5 +1,7 @@
 package worker
 
+//lint:file-ignore SA1019 the format has RSA with PKCS #1 v1.5
+
 import (
 	"bytes"
 	"crypto"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/token/tokentest"
@@ -305,5 +308,38 @@ func TestMoveFaults(t *testing.T) {
 	}
 	if n := objectsLeft(t, h); n != before {
 		t.Errorf("%d objects are left in the token", n-before)
+	}
+}
+
+// A TPM has no mechanism for it, and that is said before anything is made.
+func TestMoveTPM(t *testing.T) {
+	t.Parallel()
+	tpm := tokentest.TPM(t)
+	cfg := softConfig(t)
+	cfg.Module, cfg.Label, cfg.Env, cfg.WritePaths, cfg.Workers = tpm.Module, tpm.Label, tpm.Env, []string{tpm.Store}, 1
+	h, err := newDevice(t, cfg).open(contextOf(t, 2*time.Minute), tpm.PIN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	if _, err := h.MakeKEKEK(within(t), 2048, newMoveID(), "x"); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "RFC 5649") {
+		t.Error(err)
+	}
+	if n := objectsLeft(t, h); n != 0 {
+		t.Errorf("%d objects", n)
+	}
+	if _, err := h.MoveIn(within(t), token.Parcel{KEK: make([]byte, token.KEKSize)}, token.NewHalf{}); !errors.Is(err, token.ErrUnsupported) {
+		t.Error(err)
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.MoveOut(within(t), der, token.Half{Label: "x"}); !errors.Is(err, token.ErrUnsupported) {
+		t.Error(err)
 	}
 }

@@ -1,5 +1,7 @@
 package cryptech
 
+//lint:file-ignore SA1019 the format has RSA with PKCS #1 v1.5
+
 import (
 	"bytes"
 	"context"

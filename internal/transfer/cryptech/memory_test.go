@@ -1,5 +1,7 @@
 package cryptech
 
+//lint:file-ignore SA1019 the format has RSA with PKCS #1 v1.5
+
 import (
 	"bytes"
 	"context"
@@ -206,7 +208,7 @@ func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
 	return key
 }
 
-// passphrase is that of testdata/known.json.
+// passphrase is that of testdata/known.json, whose keys are public test keys.
 const passphrase = "correct horse battery staple"
 
 // newBackup works on a token with a passphrase; said gets the transcript.
