@@ -22,16 +22,17 @@ type PKIConstraints struct {
 
 // PKINewKey says which key an authority gets.
 type PKINewKey struct {
-	KeyType    string     `json:"key_type,omitempty" audit:"plain" doc:"rsa (default), ec or ed25519"`
-	KeyBits    int        `json:"key_bits,omitempty" doc:"rsa 2048 (default), 3072 or 4096; ec 256 (default), 384 or 521"`
-	KeyName    string     `json:"key_name,omitempty" audit:"plain" doc:"name of the new key"`
-	KeyRef     string     `json:"key_ref,omitempty" audit:"plain" doc:"with existing: the key, by name or id; default the default key"`
-	Protection Protection `json:"protection,omitempty" audit:"plain" doc:"where the key lives: token, wrapped or software; default wrapped on an HSM"`
+	KeyType        string     `json:"key_type,omitempty" audit:"plain" doc:"rsa (default), ec or ed25519"`
+	KeyBits        int        `json:"key_bits,omitempty" doc:"rsa 2048 (default), 3072 or 4096; ec 256 (default), 384 or 521"`
+	KeyName        string     `json:"key_name,omitempty" audit:"plain" doc:"name of the new key"`
+	KeyRef         string     `json:"key_ref,omitempty" audit:"plain" doc:"with existing: the key, by name or id; default the default key"`
+	Protection     Protection `json:"protection,omitempty" audit:"plain" doc:"where the key lives: token, wrapped or software; default wrapped on an HSM"`
+	ExternalKeyRef string     `json:"external_key_ref,omitempty" audit:"plain" doc:"with kms: CONFIG:KEY of sys/external-keys, a key that lies in the HSM token"`
 }
 
 // PKIGenerateRoot makes a self-signed authority.
 type PKIGenerateRoot struct {
-	Kind       string `json:"-" path:"kind" audit:"plain" doc:"internal: a new key; existing: key_ref; exported is refused"`
+	Kind       string `json:"-" path:"kind" audit:"plain" doc:"internal: a new key; existing: key_ref; kms: external_key_ref; exported is refused"`
 	IssuerName string `json:"issuer_name,omitempty" audit:"plain" doc:"name of the new issuer"`
 	PKINewKey
 	PKINames
@@ -47,7 +48,7 @@ type PKIGenerateRoot struct {
 // PKIGenerateIntermediate makes a key and a certificate request for an
 // authority that another one certifies.
 type PKIGenerateIntermediate struct {
-	Kind string `json:"-" path:"kind" audit:"plain" doc:"internal: a new key; existing: key_ref; exported is refused"`
+	Kind string `json:"-" path:"kind" audit:"plain" doc:"internal: a new key; existing: key_ref; kms: external_key_ref; exported is refused"`
 	PKINewKey
 	PKINames
 	PKISubject
@@ -193,11 +194,12 @@ type PKIKeyInfo struct {
 
 // PKIGenerateKey makes a key without a certificate.
 type PKIGenerateKey struct {
-	Kind       string     `json:"-" path:"kind" audit:"plain" doc:"internal; exported is refused"`
-	KeyType    string     `json:"key_type,omitempty" audit:"plain" doc:"rsa (default), ec or ed25519"`
-	KeyBits    int        `json:"key_bits,omitempty" doc:"rsa 2048 (default), 3072 or 4096; ec 256 (default), 384 or 521"`
-	KeyName    string     `json:"key_name,omitempty" audit:"plain" doc:"name of the new key"`
-	Protection Protection `json:"protection,omitempty" audit:"plain" doc:"where the key lives: token, wrapped or software; default wrapped on an HSM"`
+	Kind           string     `json:"-" path:"kind" audit:"plain" doc:"internal, or kms: external_key_ref; exported is refused"`
+	KeyType        string     `json:"key_type,omitempty" audit:"plain" doc:"rsa (default), ec or ed25519"`
+	KeyBits        int        `json:"key_bits,omitempty" doc:"rsa 2048 (default), 3072 or 4096; ec 256 (default), 384 or 521"`
+	KeyName        string     `json:"key_name,omitempty" audit:"plain" doc:"name of the new key"`
+	Protection     Protection `json:"protection,omitempty" audit:"plain" doc:"where the key lives: token, wrapped or software; default wrapped on an HSM"`
+	ExternalKeyRef string     `json:"external_key_ref,omitempty" audit:"plain" doc:"with kms: CONFIG:KEY of sys/external-keys, a key that lies in the HSM token"`
 }
 
 // PKIIssuerPublic is what everybody may know of an issuer.

@@ -34,6 +34,13 @@ type CreateKey struct {
 	Exportable           bool       `json:"exportable,omitempty" doc:"refused: secrets do not leave"`
 	AllowPlaintextBackup bool       `json:"allow_plaintext_backup,omitempty" doc:"refused: secrets do not leave"`
 	AutoRotatePeriod     Seconds    `json:"auto_rotate_period,omitempty" doc:"rotate by itself after this time, 0 never, else at least 1h"`
+	ExternalKeyRef       string     `json:"external_key_ref,omitempty" audit:"plain" doc:"with type external-key: CONFIG:KEY of sys/external-keys, the key in the HSM token that it is made of"`
+}
+
+// RotateKey adds a version to a key.
+type RotateKey struct {
+	Name           string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	ExternalKeyRef string `json:"external_key_ref,omitempty" audit:"plain" doc:"CONFIG:KEY of sys/external-keys: the new version is this key of the HSM token; default one that is made here"`
 }
 
 // Key is a named key as callers see it.

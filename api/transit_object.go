@@ -34,6 +34,7 @@ type HSMObject struct {
 	KeySize      int      `json:"key_size,omitempty" doc:"bytes, of type hmac"`
 	UsedBy       string   `json:"used_by,omitempty" doc:"the key of Claviger that it belongs to"`
 	Note         string   `json:"note,omitempty" doc:"why it can't be adopted"`
+	System       bool     `json:"system,omitempty" doc:"it is the KEK, the storage key or the audit key"`
 	Private      bool     `json:"private" doc:"CKA_PRIVATE"`
 	Sensitive    bool     `json:"sensitive" doc:"CKA_SENSITIVE"`
 	Extractable  bool     `json:"extractable" doc:"CKA_EXTRACTABLE"`

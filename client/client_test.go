@@ -101,6 +101,21 @@ func TestRequests(t *testing.T) {
 				_, err := c.Hash(x, api.Hash{URLAlgorithm: "sha3-256", Input: []byte("x")})
 				return err
 			}},
+		{"legacy key", data, `PUT /v1/transit/legacy/keys/k {"type":"rsa-2048","label":"l","id":"01"}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.CreateLegacyKey(x, api.CreateLegacyKey{Name: "k", Type: "rsa-2048", Label: "l", ID: "01"})
+				return err
+			}},
+		{"legacy encrypt", data, `PUT /v1/transit/legacy/encrypt/k {"plaintext":"eA==","scheme":"aes-cbc","iv":"AA=="}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.LegacyEncrypt(x, api.LegacyEncrypt{Name: "k", Plaintext: []byte("x"), Scheme: "aes-cbc", IV: []byte{0}})
+				return err
+			}},
+		{"legacy decrypt", data, `PUT /v1/transit/legacy/decrypt/k {"ciphertext":"eA==","scheme":"rsa-pkcs1v15"}`,
+			func(x context.Context, c *Client) error {
+				_, err := c.LegacyDecrypt(x, api.LegacyDecrypt{Name: "k", Ciphertext: []byte("x"), Scheme: "rsa-pkcs1v15"})
+				return err
+			}},
 		{"delete", ``, `DELETE /v1/transit/keys/k `,
 			func(x context.Context, c *Client) error { return c.DeleteKey(x, "k") }},
 		{"soft delete", ``, `DELETE /v1/transit/keys/k/soft-delete `,

@@ -30,7 +30,7 @@ func (c *Client) RevokeLease(ctx context.Context, id string) error {
 
 // RevokeLeases ends all leases below a path.
 func (c *Client) RevokeLeases(ctx context.Context, prefix string) error {
-	path, err := below("sys/leases/revoke-prefix", leaseParts(prefix)...)
+	path, err := below("sys/leases/revoke-prefix", segments(prefix)...)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func leasePath(path, prefix string) (string, error) {
 	if strings.Trim(prefix, "/") == "" {
 		return path, nil
 	}
-	return below(path, leaseParts(prefix)...)
+	return below(path, segments(prefix)...)
 }
 
-func leaseParts(prefix string) []string { return strings.Split(strings.Trim(prefix, "/"), "/") }
+func segments(prefix string) []string { return strings.Split(strings.Trim(prefix, "/"), "/") }

@@ -13,6 +13,12 @@ func (c *Client) CreateLegacyKey(ctx context.Context, r api.CreateLegacyKey) (*a
 	return on[api.LegacyKey](ctx, c, single(r), "legacy", "keys", r.Name)
 }
 
+// LegacyEncrypt encrypts as an older program's client or server does, with the
+// key's first version. For aes-cbc the caller gives 16 random bytes as IV.
+func (c *Client) LegacyEncrypt(ctx context.Context, r api.LegacyEncrypt) (*api.LegacyEncrypted, error) {
+	return on[api.LegacyEncrypted](ctx, c, repeatable(r), "legacy", "encrypt", r.Name)
+}
+
 // LegacyDecrypt decrypts what an older program's client encrypted.
 func (c *Client) LegacyDecrypt(ctx context.Context, r api.LegacyDecrypt) (*api.LegacyDecrypted, error) {
 	return on[api.LegacyDecrypted](ctx, c, repeatable(r), "legacy", "decrypt", r.Name)

@@ -72,6 +72,7 @@ func checkHelp(t *testing.T, cmd *cobra.Command) {
 // asArgument lists flags that are named like secrets and are none.
 var asArgument = map[string]bool{
 	"hsm-token":         true, // create or adopt
+	"token-label":       true, // of an HSM token
 	"dev-root-token-id": true, // of a server that keeps nothing
 	"client-key":        true, // a file
 	"pgp-key":           true, // a file, and public

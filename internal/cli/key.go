@@ -29,7 +29,7 @@ func (a *app) keyCommand() *cobra.Command {
 		a.keyTrimCommand(), a.keySettingsCommand(),
 		a.keySoftDeleteCommand(), a.keyUndeleteCommand(), a.keyCSRCommand(), a.keySetCertificateCommand(),
 		a.keyDeriveCommand(), a.keyBackupCommand(), a.keyRestoreCommand(), a.keyWrappingKeyCommand(), a.keyImportCommand(), a.keyImportVersionCommand(),
-		a.keyAdoptCommand())
+		a.keyAdoptCommand(), a.keyAdoptAllCommand())
 	cmd.Long = "Make, describe, rotate and delete keys of the transit engine."
 	cmd.Example = "  claviger key create --type ed25519 release\n  claviger key list"
 	return cmd
@@ -50,9 +50,15 @@ Protection says where the secret lives: "token" an object of the HSM, "wrapped"
 outside but opened only inside the HSM, "software" in server memory.`,
 		Example: "  claviger key create data\n  claviger key create --type rsa-4096 --protection token ca",
 		Args:    takes("NAME"),
-		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
+		RunE: a.with(func(ctx context.Context, c *client.Client, cmd *cobra.Command, args []string) error {
 			req.Name = args[0]
 			req.AutoRotatePeriod = seconds(period)
+			if req.ExternalKeyRef != "" {
+				if cmd.Flags().Changed("type") {
+					return usagef("--external says which key it is, and with that its type")
+				}
+				req.Type = "external-key"
+			}
 			return a.showKeyOf(c.CreateKey(ctx, req))
 		}),
 	}
@@ -63,6 +69,7 @@ outside but opened only inside the HSM, "software" in server memory.`,
 	f.DurationVar(&period, "auto-rotate", 0, "rotate by itself after this time, at least 1h")
 	f.BoolVar(&req.Derived, "derived", false, "derive a key per context; for AEAD types and ed25519")
 	f.BoolVar(&req.ConvergentEncryption, "convergent", false, "same plaintext and context give the same ciphertext; needs --derived")
+	f.StringVar(&req.ExternalKeyRef, "external", "", "CONFIG:KEY of an external key that it is made of")
 	complete(cmd, "type", keyTypes...)
 	complete(cmd, "protection", api.ProtectionToken, api.ProtectionWrapped, api.ProtectionSoftware)
 	return cmd
@@ -126,17 +133,23 @@ func readKey(ctx context.Context, c *client.Client, name, keyContext string) (*a
 }
 
 func (a *app) keyRotateCommand() *cobra.Command {
-	return &cobra.Command{
+	var external string
+	cmd := &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Add a version to a key",
 		Long: `Add a version to a key. New ciphertexts and signatures are made with it; old
 ones are still read. Rewrap moves old ciphertexts to it.`,
-		Example: "  claviger key rotate data",
+		Example: "  claviger key rotate data\n  claviger key rotate --external house:signer2 ca",
 		Args:    takes("NAME"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
+			if external != "" {
+				return a.showKeyOf(c.RotateToExternal(ctx, args[0], external))
+			}
 			return a.showKeyOf(c.RotateKey(ctx, args[0]))
 		}),
 	}
+	cmd.Flags().StringVar(&external, "external", "", "CONFIG:KEY of an external key that the new version is; default one that is made here")
+	return cmd
 }
 
 func (a *app) keyConfigCommand() *cobra.Command {

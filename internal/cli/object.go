@@ -79,6 +79,7 @@ func renderObjects(list *api.HSMObjectList) string {
 
 func (a *app) keyAdoptCommand() *cobra.Command {
 	var req api.AdoptKey
+	var cfg string
 	cmd := &cobra.Command{
 		Use:   "adopt NAME",
 		Short: "Make a named key of a key that lies in the HSM token already",
@@ -86,10 +87,18 @@ func (a *app) keyAdoptCommand() *cobra.Command {
 token. Nothing moves: the object stays where it is, and that program can go on
 using it. --label, --id or both must fit one key ("hsm objects" lists them).
 Deleting the named key leaves the object in the token, unless --delete-object was
-given here. It needs the capability sudo.`,
+given here. It needs the capability sudo.
+
+--pkcs11-cfg reads the label and the ID from a file pkcs11.cfg of ONAP's SoftHSM
+plug-ins, whose key_id is a decimal number.`,
 		Example: "  claviger key adopt --label ca-signer ca\n  claviger key adopt --id 0a1b --class private old",
 		Args:    takes("NAME"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
+			if cfg != "" {
+				if err := readPKCS11Cfg(cfg, &req); err != nil {
+					return err
+				}
+			}
 			if req.Label == "" && req.ID == "" {
 				return usagef("--label or --id must say which key to adopt")
 			}
@@ -98,6 +107,7 @@ given here. It needs the capability sudo.`,
 		}),
 	}
 	objectFlags(cmd, &req.Label, &req.ID, &req.Class)
+	cmd.Flags().StringVar(&cfg, "pkcs11-cfg", "", "pkcs11.cfg that names the object, in place of --label and --id")
 	cmd.Flags().BoolVar(&req.DeleteObject, "delete-object", false, "destroy the object too when the named key is deleted")
 	return cmd
 }

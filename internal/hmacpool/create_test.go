@@ -64,13 +64,14 @@ func TestCreateGoesOn(t *testing.T) {
 		}
 		// What a run leaves that is killed in the middle of a file.
 		write(t, o.Dir, ".0003.part", first[:1000])
-		// The rest of the pool: one content under many names.
+		// The rest of the pool: two contents under many names, as many as a file
+		// system allows for one.
 		for file := 5; file < 65536; file++ {
 			name := Mode32.fileName(uint16(file))
 			if file == 0xb9f {
 				name = "b9f"
 			}
-			if err := os.Link(filepath.Join(o.Dir, "0001"), filepath.Join(o.Dir, name)); err != nil {
+			if err := os.Link(filepath.Join(o.Dir, Mode32.fileName(uint16(1+file%2))), filepath.Join(o.Dir, name)); err != nil {
 				t.Skipf("no pool of links here: %v", err)
 			}
 		}
@@ -174,11 +175,11 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	content := secrets16()
-	clear(content[32*7 : 32*9])
+	clear(content[32*31 : 32*33])
 	write(t, dir, "0000", content)
 	var calls int
 	r, err := Verify(t.Context(), VerifyOptions{Dir: dir, Mode: Mode16, Progress: func(Progress) { calls++ }})
-	if err != nil || r.Faults != 2 || r.Files != 0 || r.Total != 1 || r.Problem[1] != "0000: record 8 is all zeros" || calls != 1 {
+	if err != nil || r.Faults != 2 || r.Files != 0 || r.Total != 1 || r.Problem[1] != "0000: record 32 is all zeros" || calls != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if r, err := Verify(t.Context(), VerifyOptions{Dir: dir, Mode: Mode16, Quick: true}); err != nil || r.Faults != 0 {

@@ -198,7 +198,7 @@ func TestParseHeaderRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
-		{"claviger hmacpool 1", "claviger hmacpool 2"}, {"0d0e0f", "0d0e0"}, {"0d0e0f", "0D0E0F"}, {"0d0e0f", "0d0e0x"},
+		{"claviger hmacpool 1", "claviger hmacpool 2"}, {"0d0e0f", "0d0e0"}, {"0d0e0f", "0d0e"}, {`"format"`, `"more":1,"format"`}, {"0d0e0f", "0D0E0F"}, {"0d0e0f", "0d0e0x"},
 		{"MODE16", "Mode16"}, {`"transit"`, `"/"`}, {`"pool"`, `""`}, {`"pool"`, `"a/b"`}, {"vault:v1:AAAA", ""},
 		{`"mount"`, `"mont"`}, {`}`, `} {}`}, {`}`, ``}, {`{`, `[`},
 	} {

@@ -34,14 +34,19 @@ func (s *Service) adoptKey(ctx context.Context, c *op.Call, r *api.AdoptKey) (*a
 		return nil, err
 	}
 	like.Keep = !r.DeleteObject
-	warnings, err := s.AdoptObject(ctx, c.Mount, r.Name, like)
+	return s.adoptAs(ctx, c, r.Name, like)
+}
+
+// adoptAs is AdoptObject for a caller of the API.
+func (s *Service) adoptAs(ctx context.Context, c *op.Call, name string, like token.ObjectName) (*api.Key, error) {
+	warnings, err := s.AdoptObject(ctx, c.Mount, name, like)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range warnings {
 		c.Warn("%s", w)
 	}
-	k, err := s.key(ctx, keyName{c.Mount, r.Name})
+	k, err := s.key(ctx, keyName{c.Mount, name})
 	if err != nil {
 		return nil, orMissing(err, "key not found")
 	}
@@ -92,37 +97,51 @@ func (s *Service) adoptObject(ctx context.Context, mount, name string, like toke
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	if like.Label == "" && len(like.ID) == 0 {
-		return nil, invalid("label or id must say which object to adopt").WithHint("sys/hsm/objects lists them")
+	stored, err := s.findObject(ctx, like)
+	if err != nil {
+		return nil, err
+	}
+	if public != nil && !bytes.Equal(stored.Public, public) {
+		return nil, invalid("the key object is another key: its public key is not the one that was expected")
+	}
+	if done, err := s.adoptedAlready(ctx, n, stored.Name); done || err != nil {
+		return nil, err
 	}
 	tok, err := s.token.Get()
 	if err != nil {
 		return nil, tokenFault(err, "adopt a key")
 	}
-	stored, err := tok.Adopt(ctx, like)
-	if err != nil {
-		return nil, adoptFault(err, &like)
+	if err := s.placeObject(ctx, n, tok, stored); err != nil {
+		return nil, err
 	}
-	if public != nil && !bytes.Equal(stored.Public, public) {
-		return nil, invalid("the key object is another key: its public key is not the one that was expected")
+	return weaknesses(ctx, tok, stored), nil
+}
+
+// findObject returns how to use the one object that fits like, if no key of
+// Claviger's own has it.
+func (s *Service) findObject(ctx context.Context, like token.ObjectName) (stored token.Stored, err error) {
+	if like.Label == "" && len(like.ID) == 0 {
+		return stored, errNoObject()
+	}
+	tok, err := s.token.Get()
+	if err != nil {
+		return stored, tokenFault(err, "adopt a key")
+	}
+	if stored, err = tok.Adopt(ctx, like); err != nil {
+		return stored, adoptFault(err, &like)
 	}
 	object := *stored.Name
 	object.Keep = like.Keep
 	stored.Name = &object
 	owner, err := s.ownerOf(ctx, &object)
-	if err != nil {
-		return nil, err
+	if err == nil && owner != "" {
+		err = invalid("the object can't be adopted: it belongs to the key %s", owner)
 	}
-	if owner != "" {
-		return nil, invalid("the object can't be adopted: it belongs to the key %s", owner)
-	}
-	if done, err := s.adoptedAlready(ctx, n, &object); done || err != nil {
-		return nil, err
-	}
-	if err := s.placeObject(ctx, n, tok, stored); err != nil {
-		return nil, err
-	}
-	return weaknesses(ctx, tok, stored), nil
+	return stored, err
+}
+
+func errNoObject() error {
+	return invalid("label or id must say which object to adopt").WithHint("sys/hsm/objects lists them")
 }
 
 func adoptFault(err error, like *token.ObjectName) error {
@@ -164,16 +183,25 @@ func (s *Service) adoptedAlready(ctx context.Context, n keyName, object *token.O
 // is not put beside it: the token is others' too.
 func (s *Service) placeObject(ctx context.Context, n keyName, tok token.Token, stored token.Stored) error {
 	p := plan{name: n, typ: stored.Type, size: stored.Size, protection: api.ProtectionToken, adopted: true}
-	m := &material{main: recordOf(stored)}
-	if err := s.macBeside(ctx, m, p, tok); err != nil {
-		s.discard(ctx, m)
-		return tokenFault(err, "adopt the key object")
+	m, err := s.objectMaterial(ctx, p, tok, stored)
+	if err != nil {
+		return err
 	}
 	_, existed, err := s.place(ctx, p, m)
 	if err == nil && existed {
 		err = fault.New(fault.Conflict, "the key %s was made by another call meanwhile", n.name)
 	}
 	return err
+}
+
+// objectMaterial is what a version of an object that is there consists of.
+func (s *Service) objectMaterial(ctx context.Context, p plan, tok token.Token, stored token.Stored) (*material, error) {
+	m := &material{main: recordOf(stored)}
+	if err := s.macBeside(ctx, m, p, tok); err != nil {
+		s.discard(ctx, m)
+		return nil, tokenFault(err, "adopt the key object")
+	}
+	return m, nil
 }
 
 // macBeside makes the HMAC secret of a version whose main secret is an object of
@@ -294,7 +322,7 @@ func (s *Service) listObjects(ctx context.Context, _ *op.Call, r *api.HSMObjects
 
 func (s *Service) describeObject(ctx context.Context, o *token.Object) (api.HSMObject, error) {
 	out := api.HSMObject{
-		Label: o.Label, ID: hex.EncodeToString(o.ID), Class: classSecret, Kind: o.Kind, KeySize: o.Size, Note: o.Note,
+		Label: o.Label, ID: hex.EncodeToString(o.ID), Class: classSecret, Kind: o.Kind, KeySize: o.Size, Note: o.Note, System: o.System,
 		Private: o.Private, Sensitive: o.Sensitive, Extractable: o.Extractable, PublicObject: o.Public, Uses: slices.Clone(o.Uses),
 	}
 	if o.Class == token.PrivateObject {

@@ -143,7 +143,7 @@ func TestMissingThings(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "missing ciphertext to decrypt")
 	_, err = e.rewrap(bg, call(), &api.Rewrap{Name: "k", BatchInput: []api.RewrapItem{}})
 	wantFault(t, err, fault.Invalid, "missing batch input")
-	_, err = e.rotateKey(bg, call(), &api.KeyName{Name: "none"})
+	_, err = e.rotateKey(bg, call(), &api.RotateKey{Name: "none"})
 	wantFault(t, err, fault.Invalid, "key not found")
 	_, err = e.encrypt(bg, call(), &api.Encrypt{Name: "k", Plaintext: []byte{}, PartialFailure: 20})
 	wantFault(t, err, fault.Invalid, "no HTTP status")

@@ -32,7 +32,7 @@ func TestCrashPoints(t *testing.T) {
 			return err
 		}},
 		"rotate": {func(e *env) { e.make("k", "ed25519") }, func(e *env) error {
-			_, err := e.rotateKey(bg, call(), &api.KeyName{Name: "k"})
+			_, err := e.rotateKey(bg, call(), &api.RotateKey{Name: "k"})
 			return err
 		}},
 		"delete": {func(e *env) { e.make("k", "ed25519"); e.configure("k", api.ConfigKey{DeletionAllowed: ptr(true)}) }, func(e *env) error {

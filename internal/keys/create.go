@@ -42,6 +42,9 @@ func (s *Service) exists(ctx context.Context, n keyName) (bool, error) {
 }
 
 func (s *Service) createKey(ctx context.Context, c *op.Call, r *api.CreateKey) (*api.Key, error) {
+	if r.Type == externalType || r.ExternalKeyRef != "" {
+		return s.createExternal(ctx, c, r)
+	}
 	n := keyName{c.Mount, r.Name}
 	p, err := s.planKey(ctx, n, r)
 	if err != nil {

@@ -65,7 +65,7 @@ func TestAgreement(t *testing.T) {
 		if k.Protection != "software" || !k.ImportedKey || k.Derived {
 			t.Errorf("%+v", k)
 		}
-		_, err = e.rotateKey(bg, call(), &api.KeyName{Name: "of-bob"})
+		_, err = e.rotateKey(bg, call(), &api.RotateKey{Name: "of-bob"})
 		wantFault(t, err, fault.Invalid, "does not allow rotation")
 	}
 }

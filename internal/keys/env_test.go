@@ -204,7 +204,9 @@ func (e *env) restart() {
 	must(e.t, s.Start(context.Background()))
 }
 
-func call() *op.Call { return &op.Call{Mount: "transit/", MayCreate: true, MayUpdate: true} }
+func call() *op.Call {
+	return &op.Call{Mount: "transit/", At: "transit/", MayCreate: true, MayUpdate: true}
+}
 
 func (e *env) make(name, typ string) *api.Key {
 	e.t.Helper()
@@ -220,7 +222,7 @@ func (e *env) makeAs(r api.CreateKey) *api.Key {
 
 func (e *env) rotateNow(name string) *api.Key {
 	e.t.Helper()
-	k, err := e.rotateKey(context.Background(), call(), &api.KeyName{Name: name})
+	k, err := e.rotateKey(context.Background(), call(), &api.RotateKey{Name: name})
 	must(e.t, err)
 	return k
 }

@@ -225,7 +225,7 @@ func TestImportVersions(t *testing.T) {
 		}
 		e.restart()
 	}
-	_, err = e.rotateKey(bg, call(), &api.KeyName{Name: "k"})
+	_, err = e.rotateKey(bg, call(), &api.RotateKey{Name: "k"})
 	wantFault(t, err, fault.Invalid, "imported key k does not allow rotation within Vault")
 	must(t, e.importAs(api.ImportKey{Name: "turning", Protection: "software", AllowRotation: true, Ciphertext: e.wrap(crypto.SHA256.New, make([]byte, 32))}))
 	if k := e.rotateNow("turning"); k.LatestVersion != 2 || k.Protection != "software" || !*k.AllowRotation {

@@ -359,7 +359,7 @@ func TestConcurrentRotations(t *testing.T) {
 		for range 2 {
 			wg.Go(func() {
 				for range each / 2 {
-					if _, err := s.rotateKey(bg, call(), &api.KeyName{Name: "k"}); err != nil {
+					if _, err := s.rotateKey(bg, call(), &api.RotateKey{Name: "k"}); err != nil {
 						t.Error(err)
 					}
 				}

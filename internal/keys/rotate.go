@@ -10,7 +10,10 @@ import (
 
 // rotateKey adds a version. The secrets are made before the key is locked:
 // an RSA key takes seconds, and others want to use the key meanwhile.
-func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Key, error) {
+func (s *Service) rotateKey(ctx context.Context, c *op.Call, r *api.RotateKey) (*api.Key, error) {
+	if r.ExternalKeyRef != "" {
+		return s.rotateExternal(ctx, c, r)
+	}
 	k, err := s.find(ctx, c.Mount, r.Name, "key not found")
 	if err != nil {
 		return nil, err

@@ -71,6 +71,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.careOperations()...)
 	ops = append(ops, s.toolOperations()...)
 	ops = append(ops, s.objectOperations()...)
+	ops = append(ops, s.externalOperations()...)
 	ops = append(ops, s.legacyOperations()...)
 	ops = append(ops, s.deriveOperations()...)
 	return append(ops, s.signOperations()...)

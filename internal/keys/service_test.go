@@ -33,7 +33,7 @@ func TestOperations(t *testing.T) {
 	names, paths := map[string]bool{}, map[string]bool{}
 	for _, o := range e.Operations() {
 		path := fmt.Sprint(o.Verb, " ", o.Path)
-		if names[o.Name] || paths[path] || o.Mount != "transit" && !(o.Mount == "sys" && (strings.HasPrefix(o.Path, "tools/") || o.Path == "hsm/objects")) || o.Help == "" || o.Public || o.Sealed || o.Audit != op.AuditFull {
+		if names[o.Name] || paths[path] || o.Mount != "transit" && !(o.Mount == "sys" && (strings.HasPrefix(o.Path, "tools/") || strings.HasPrefix(o.Path, "external-keys/") || o.Path == "hsm/objects")) || o.Help == "" || o.Public || o.Sealed || o.Audit != op.AuditFull {
 			t.Errorf("%+v", o.Meta)
 		}
 		names[o.Name], paths[path] = true, true
@@ -238,7 +238,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				}
 				switch rand.IntN(8) {
 				case 0:
-					_, err = e.rotateKey(bg, call(), &api.KeyName{Name: name})
+					_, err = e.rotateKey(bg, call(), &api.RotateKey{Name: name})
 				case 1:
 					_, err = e.configKey(bg, call(), &api.ConfigKey{Name: name, DeletionAllowed: ptr(true)})
 				case 2:

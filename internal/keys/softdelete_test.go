@@ -46,7 +46,7 @@ func TestSoftDelete(t *testing.T) {
 			_, err := e.hmac(bg, call(), &api.HMAC{Name: "k", Input: []byte("m")})
 			return err
 		},
-		"rotate": func() error { _, err := e.rotateKey(bg, call(), name); return err },
+		"rotate": func() error { _, err := e.rotateKey(bg, call(), &api.RotateKey{Name: name.Name}); return err },
 		"config": func() error {
 			_, err := e.configKey(bg, call(), &api.ConfigKey{Name: "k", DeletionAllowed: ptr(true)})
 			return err

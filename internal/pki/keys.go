@@ -70,13 +70,13 @@ func kindName(t token.Type) string {
 // refuseExported is the answer to everything that would hand out a private key.
 func refuseExported(kind string) error {
 	switch kind {
-	case "internal":
+	case "internal", kindExternal:
 		return nil
 	case "exported":
 		return invalid("exported keys are refused: the private keys of an authority are made in the HSM token and stay there").
 			WithHint("use internal")
 	}
-	return invalid("unknown kind of key %q: it is internal", kind)
+	return invalid("unknown kind of key %q: it is internal, or %s for an external key", kind, kindExternal)
 }
 
 // keyByRef finds the id of a key by name, id or "default".
@@ -104,6 +104,33 @@ func (s *Service) keyByRef(ctx context.Context, mount string, st *state, ref str
 
 func noKey(ref string) error {
 	return fault.New(fault.NotFound, "unable to find PKI key for reference: %s", ref)
+}
+
+// kindExternal is an external key: one that lies in the HSM token already.
+const kindExternal = "kms"
+
+// keyOfKind makes a key, or one of an external key. made is false if that is a key
+// of this mount already.
+func (s *Service) keyOfKind(ctx context.Context, c *op.Call, kind string, r *api.PKINewKey) (pair *keys.Pair, made bool, err error) {
+	switch {
+	case kind != kindExternal && r.ExternalKeyRef != "":
+		return nil, false, invalid("cannot specify %q on %q-typed generation requests", "external_key_ref", kind)
+	case kind != kindExternal:
+		pair, err = s.newKey(ctx, c.Mount, r)
+		return pair, err == nil, err
+	case r.ExternalKeyRef == "":
+		return nil, false, invalid("must specify %q on %q-typed generation requests", "external_key_ref", kind)
+	case r.KeyType != "" || r.KeyBits != 0 || r.Protection != "":
+		return nil, false, invalid("key_type, key_bits and protection can't be asked of a key that is there already")
+	}
+	if err := checkRefName("a key", r.KeyName); err != nil {
+		return nil, false, err
+	}
+	pair, made, warnings, err := s.keys.ExternalPair(ctx, c.Mount, c.At, r.ExternalKeyRef, newUUID())
+	for _, w := range warnings {
+		c.Warn("%s", w)
+	}
+	return pair, made, err
 }
 
 // newKey makes a key; naming it is a change that is returned for the caller's
@@ -156,12 +183,17 @@ func (s *Service) generateKey(ctx context.Context, c *op.Call, r *api.PKIGenerat
 	if err != nil {
 		return nil, err
 	}
-	pair, err := s.newKey(ctx, c.Mount, &api.PKINewKey{KeyType: r.KeyType, KeyBits: r.KeyBits, KeyName: r.KeyName, Protection: r.Protection})
+	pair, made, err := s.keyOfKind(ctx, c, r.Kind, &api.PKINewKey{
+		KeyType: r.KeyType, KeyBits: r.KeyBits, KeyName: r.KeyName, Protection: r.Protection, ExternalKeyRef: r.ExternalKeyRef,
+	})
 	if err != nil {
 		return nil, err
 	}
 	if err := s.nameKey(ctx, c.Mount, pair.Name, r.KeyName); err != nil {
-		return nil, s.abandon(ctx, c.Mount, pair, err)
+		if made {
+			err = s.abandon(ctx, c.Mount, pair, err)
+		}
+		return nil, err
 	}
 	return describeKey(pair, r.KeyName), nil
 }

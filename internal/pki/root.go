@@ -33,7 +33,7 @@ func (s *Service) generateRoot(ctx context.Context, c *op.Call, r *api.PKIGenera
 	if err != nil {
 		return nil, err
 	}
-	pair, made, err := s.authorityKey(ctx, c.Mount, st, r.Kind, &r.PKINewKey)
+	pair, made, err := s.authorityKey(ctx, c, st, r.Kind, &r.PKINewKey)
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +47,13 @@ func (s *Service) generateRoot(ctx context.Context, c *op.Call, r *api.PKIGenera
 
 // authorityKey makes the key of a new authority, or finds an existing one. made
 // tells whether it is new.
-func (s *Service) authorityKey(ctx context.Context, mount string, st *state, kind string, r *api.PKINewKey) (pair *keys.Pair, made bool, err error) {
+func (s *Service) authorityKey(ctx context.Context, c *op.Call, st *state, kind string, r *api.PKINewKey) (pair *keys.Pair, made bool, err error) {
 	if kind == "existing" {
-		id, err := s.keyByRef(ctx, mount, st, r.KeyRef)
+		id, err := s.keyByRef(ctx, c.Mount, st, r.KeyRef)
 		if err != nil {
 			return nil, false, err
 		}
-		pair, err = s.keys.Pair(ctx, mount, id)
+		pair, err = s.keys.Pair(ctx, c.Mount, id)
 		return pair, false, err
 	}
 	if err := refuseExported(kind); err != nil {
@@ -62,8 +62,7 @@ func (s *Service) authorityKey(ctx context.Context, mount string, st *state, kin
 	if err := st.checkKeyName(r.KeyName, ""); err != nil {
 		return nil, false, err
 	}
-	pair, err = s.newKey(ctx, mount, r)
-	return pair, err == nil, err
+	return s.keyOfKind(ctx, c, kind, r)
 }
 
 func (s *Service) rootProfile(c *op.Call, r *api.PKIGenerateRoot) (*profile, error) {
@@ -225,7 +224,7 @@ func (s *Service) generateIntermediate(ctx context.Context, c *op.Call, r *api.P
 	if err != nil {
 		return nil, err
 	}
-	pair, made, err := s.authorityKey(ctx, c.Mount, st, r.Kind, &r.PKINewKey)
+	pair, made, err := s.authorityKey(ctx, c, st, r.Kind, &r.PKINewKey)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ func readImage(t *testing.T) *image {
 			_, i.health, _ = strings.Cut(rest, " CMD ")
 		case "COPY":
 			f := strings.Fields(rest)
+			if option := f[0]; strings.HasPrefix(option, "--") && !strings.HasPrefix(option, "--from=") {
+				t.Errorf("COPY %s: engines without BuildKit don't know it", option)
+			}
 			if source := f[len(f)-2]; strings.HasPrefix(source, "deploy/") {
 				readFile(t, "../../"+source)
 			}
@@ -93,6 +96,13 @@ func TestContainerFiles(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	readFile(t, filepath.Join(deploy, s.Build.Context, s.Build.Dockerfile))
+	// At the top: an ignore file beside the Dockerfile is read by BuildKit only.
+	ignored := "\n" + string(readFile(t, filepath.Join(deploy, s.Build.Context, ".dockerignore")))
+	for _, path := range []string{".git", "deploy/publickeys", "deploy/tokens"} {
+		if !strings.Contains(ignored, "\n"+path+"\n") {
+			t.Errorf("%s goes into the image's build", path)
+		}
+	}
 	defaults := regexp.MustCompile(`\$\{[A-Z_]+:-([^}]*)\}`)
 	for _, name := range []string{"HSM_KEYSHARES", "HSM_KEY_THESHOLD", "MY_TOKENLABEL", "PINSECRET"} {
 		value, ok := s.Environment[name]

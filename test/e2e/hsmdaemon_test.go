@@ -360,7 +360,8 @@ func readFile(t *testing.T, path string) []byte {
 	return b
 }
 
-// TestHSMDaemonLines: the line protocol on a unix and a TCP socket.
+// TestHSMDaemonLines: the line protocol on a unix and a TCP socket, with the
+// section of docs/migrate/hsmdaemon.md.
 func TestHSMDaemonLines(t *testing.T) {
 	t.Parallel()
 	d := newHSMDaemon(t, "")
@@ -370,7 +371,13 @@ func TestHSMDaemonLines(t *testing.T) {
 	}
 	ciphertext := strings.TrimSpace(d.run("", "encrypt", m[1], "Zm9vYmFy"))
 	socket, token := filepath.Join(d.dir, "line.sock"), filepath.Join(d.dir, "token")
-	text := string(readFile(t, d.config)) + fmt.Sprintf("[line]\nsocket = %q\naddress = \"127.0.0.1:0\"\nkey = %q\ntoken_file = %q\n", socket, m[1], token)
+	section := configurationOf(t, "../../docs/migrate/hsmdaemon.md", "line")
+	shown := regexp.MustCompile(`(?m)^key = "(.*)"$`).FindStringSubmatch(section)
+	if shown == nil {
+		t.Fatalf("the guide names no key:\n%s", section)
+	}
+	section = strings.NewReplacer("/run/hsmdaemon/line.sock", socket, shown[1], m[1]).Replace(section)
+	text := string(readFile(t, d.config)) + section + fmt.Sprintf("address = \"127.0.0.1:0\"\ntoken_file = %q\n", token)
 	if err := os.WriteFile(d.config, []byte(text), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -380,6 +387,9 @@ func TestHSMDaemonLines(t *testing.T) {
 		if entry["front"] == "hsmdaemon.line[1]" {
 			tcp = strings.TrimPrefix(entry["address"].(string), "http://")
 		}
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("the socket: %v, %v", info, err)
 	}
 	secret := strings.TrimSpace(string(readFile(t, token)))
 	for network, address := range map[string]string{"unix": socket, "tcp": tcp} {
