@@ -26,7 +26,7 @@ type FrontRow struct {
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
 	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
-		FrontRow{"movault", &c.Front.MoVault.Front})
+		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"est", &c.Front.EST.Front})
 }
 
 // Fronts are the sections [front.NAME].
@@ -34,10 +34,11 @@ type Fronts struct {
 	HSMDaemon    HSMDaemon    `toml:"hsmdaemon"`
 	Cryptoserver Cryptoserver `toml:"cryptoserver"`
 	MoVault      MoVault      `toml:"movault"`
+	EST          EST          `toml:"est"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault()}
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(), EST: defaultEST()}
 }
 
 func (c *Config) completeFronts() {
@@ -73,6 +74,7 @@ func (c *Config) validateFronts(p *Problems) {
 	c.Front.HSMDaemon.validate(p)
 	c.Front.Cryptoserver.validate(p)
 	c.Front.MoVault.validate(p)
+	c.Front.EST.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.

@@ -365,8 +365,8 @@ func (s *Service) signVerbatim(ctx context.Context, c *op.Call, r *api.PKISign) 
 	if err != nil {
 		return nil, err
 	}
-	role := newRole()
-	role.KeyType, role.ServerFlag, role.ClientFlag, role.SignatureBits, role.UsePSS = "any", false, false, r.SignatureBits, r.UsePSS
+	role := verbatimRole()
+	role.SignatureBits, role.UsePSS = r.SignatureBits, r.UsePSS
 	if r.Role != "" {
 		kept, err := st.role(r.Role)
 		if err != nil {
@@ -385,20 +385,35 @@ func (s *Service) signVerbatim(ctx context.Context, c *op.Call, r *api.PKISign) 
 	if err != nil {
 		return nil, err
 	}
+	p, err := s.verbatimProfile(c, role, csr, &r.PKIValidity)
+	if err != nil {
+		return nil, err
+	}
+	p.role = r.Role
+	return s.certify(ctx, c.Mount, st, refOf(r.IssuerRef, role.IssuerRef), p, form, r.RemoveRootsFromChain)
+}
+
+// verbatimRole holds for requests that are certified as they are, by no role.
+func verbatimRole() *api.PKIRole {
+	role := newRole()
+	role.KeyType, role.ServerFlag, role.ClientFlag = "any", false, false
+	return role
+}
+
+// verbatimProfile is a request as it is, with the times of a role.
+func (s *Service) verbatimProfile(c *op.Call, role *api.PKIRole, csr *request, v *api.PKIValidity) (*profile, error) {
 	p := &profile{
 		subject: csr.RawSubject, emptyName: len(csr.Subject.Names) == 0, spki: csr.RawSubjectPublicKeyInfo, sans: csr.sans, maxPath: -1,
-		signatureBits: role.SignatureBits, pss: role.UsePSS, noStore: role.NoStore, role: r.Role, lintExceptions: role.LintExceptions,
+		signatureBits: role.SignatureBits, pss: role.UsePSS, noStore: role.NoStore, lintExceptions: role.LintExceptions,
 	}
 	if err := p.takeExtensions(role, csr); err != nil {
 		return nil, err
 	}
-	p.notBefore, p.notAfter, err = validity(s.now(), &r.PKIValidity, limits{
+	var err error
+	p.notBefore, p.notAfter, err = validity(s.now(), v, limits{
 		ttl: role.TTL.Duration(), max: role.MaxTTL.Duration(), notAfter: role.NotAfter, notBefore: role.NotBeforeDuration.Duration(),
 	}, c.Warn)
-	if err != nil {
-		return nil, err
-	}
-	return s.certify(ctx, c.Mount, st, refOf(r.IssuerRef, role.IssuerRef), p, form, r.RemoveRootsFromChain)
+	return p, err
 }
 
 // takeExtensions takes what a request asks for in its extensions: key usages

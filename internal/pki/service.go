@@ -35,6 +35,8 @@ type Service struct {
 	ocsp sync.Map   // path of a mount to *ocspCache
 	acme *acmeServer
 
+	estClaims sync.Mutex // held while labels of EST are given to a mount
+
 	tidies    sync.Map   // path of a mount to *tidying
 	tidyStart sync.Mutex // held while one is started, or all are stopped
 }
@@ -74,6 +76,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.patchOperations()...)
 	ops = append(ops, s.adoptOperations()...)
 	ops = append(ops, s.acmeOperations()...)
+	ops = append(ops, s.estOperations()...)
 	ops = append(ops, s.certListOperations()...)
 	ops = append(ops, s.authorityOperations()...)
 	ops = append(ops, s.tidyOperations()...)
@@ -127,7 +130,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
-	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig}, acmeTables...) {
+	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig, tableESTConfig}, acmeTables...) {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 			batch = append(batch, s.store.Remove(table, mount+rest, e.Version))

@@ -26,6 +26,7 @@ const (
 	defaultSafety       = 72 * time.Hour
 	defaultIssuerSafety = 365 * 24 * time.Hour
 	defaultTidyEvery    = 12 * time.Hour
+	defaultACMESafety   = 30 * 24 * time.Hour
 )
 
 // tidyConfig is the record of config/auto-tidy; 0 is the default.
@@ -39,6 +40,8 @@ type tidyConfig struct {
 	Safety       api.Seconds `json:"safety,omitempty"`
 	IssuerSafety api.Seconds `json:"issuer_safety,omitempty"`
 	Pause        api.Seconds `json:"pause,omitempty"`
+	ACME         bool        `json:"acme,omitempty"`
+	ACMESafety   api.Seconds `json:"acme_safety,omitempty"`
 }
 
 func (t *tidyConfig) interval() time.Duration { return or(t.Interval, defaultTidyEvery) }
@@ -46,7 +49,10 @@ func (t *tidyConfig) interval() time.Duration { return or(t.Interval, defaultTid
 func (t *tidyConfig) request() *api.PKITidy {
 	r := &api.PKITidy{
 		TidyCertStore: t.Certs, TidyRevokedCerts: t.Revoked, TidyRevokedCertIssuerAssociations: t.Associations,
-		TidyExpiredIssuers: t.Issuers, PauseDuration: t.Pause,
+		TidyExpiredIssuers: t.Issuers, PauseDuration: t.Pause, TidyACME: t.ACME,
+	}
+	if t.ACMESafety != 0 {
+		r.ACMEAccountSafetyBuffer = &t.ACMESafety
 	}
 	if t.Safety != 0 {
 		r.SafetyBuffer = &t.Safety
@@ -105,13 +111,16 @@ func (s *Service) startTidy(ctx context.Context, mount string, r *api.PKITidy, a
 		State: tidyRunning, TimeStarted: now.Format(time.RFC3339), TidyCertStore: r.TidyCertStore, TidyRevokedCerts: r.TidyRevokedCerts,
 		TidyRevokedCertIssuerAssociations: r.TidyRevokedCertIssuerAssociations, TidyExpiredIssuers: r.TidyExpiredIssuers,
 		SafetyBuffer: seconds(r.SafetyBuffer, defaultSafety), IssuerSafetyBuffer: seconds(r.IssuerSafetyBuffer, defaultIssuerSafety),
-		PauseDuration: r.PauseDuration.Duration().String(),
+		PauseDuration: r.PauseDuration.Duration().String(), TidyACME: r.TidyACME,
+		ACMEAccountSafetyBuffer: seconds(r.ACMEAccountSafetyBuffer, defaultACMESafety),
 	}
 	switch {
 	case status.SafetyBuffer < 1:
 		return nil, invalid("safety_buffer must be greater than zero")
 	case status.IssuerSafetyBuffer < 1:
 		return nil, invalid("issuer_safety_buffer must be greater than zero")
+	case status.ACMEAccountSafetyBuffer < 1:
+		return nil, invalid("acme_account_safety_buffer must be greater than zero")
 	case r.PauseDuration < 0:
 		return nil, invalid("pause_duration must be zero or greater")
 	}
@@ -170,7 +179,8 @@ func (s *Service) tidyAll(ctx context.Context, mount string, t *tidying, want *a
 			status.State, status.Error = "Error", "tidying ended early; see the server's log"
 		}
 		s.log.Info("certificates tidied", "mount", mount, "state", status.State, "certificates", status.CertStoreDeletedCount,
-			"revocations", status.RevokedCertDeletedCount, "error", err)
+			"revocations", status.RevokedCertDeletedCount, "acme_orders", status.ACMEOrdersDeletedCount,
+			"acme_accounts", status.ACMEAccountDeletedCount, "error", err)
 	})
 }
 
@@ -183,6 +193,11 @@ func (s *Service) tidyWanted(ctx context.Context, mount string, t *tidying, want
 	}
 	if want.TidyCertStore {
 		if err := s.tidyCerts(ctx, mount, end, t, pause); err != nil {
+			return err
+		}
+	}
+	if want.TidyACME {
+		if err := s.tidyACME(ctx, mount, end, want.ACMEAccountSafetyBuffer.Duration(), t, pause); err != nil {
 			return err
 		}
 	}
@@ -300,6 +315,7 @@ func (t *tidyConfig) describe() *api.PKIAutoTidy {
 		TidyRevokedCertIssuerAssociations: t.Associations, TidyExpiredIssuers: t.Issuers,
 		SafetyBuffer:       api.Seconds(or(t.Safety, defaultSafety) / time.Second),
 		IssuerSafetyBuffer: api.Seconds(or(t.IssuerSafety, defaultIssuerSafety) / time.Second), PauseDuration: t.Pause.Duration().String(),
+		TidyACME: t.ACME, ACMEAccountSafetyBuffer: api.Seconds(or(t.ACMESafety, defaultACMESafety) / time.Second),
 	}
 }
 
@@ -324,6 +340,8 @@ func (s *Service) setAutoTidy(ctx context.Context, c *op.Call, r *api.SetPKIAuto
 		set(&t.Safety, r.SafetyBuffer)
 		set(&t.IssuerSafety, r.IssuerSafetyBuffer)
 		set(&t.Pause, r.PauseDuration)
+		set(&t.ACME, r.TidyACME)
+		set(&t.ACMESafety, r.ACMEAccountSafetyBuffer)
 		if err := t.check(); err != nil {
 			return nil, err
 		}
@@ -336,10 +354,10 @@ func (s *Service) setAutoTidy(ctx context.Context, c *op.Call, r *api.SetPKIAuto
 
 func (t *tidyConfig) check() error {
 	switch {
-	case min(t.Interval, t.Safety, t.IssuerSafety, t.Pause) < 0:
+	case min(t.Interval, t.Safety, t.IssuerSafety, t.Pause, t.ACMESafety) < 0:
 		return invalid("a duration is negative")
-	case t.Enabled && !t.Certs && !t.Revoked && !t.Associations && !t.Issuers:
-		return invalid("Auto-tidy enabled but no tidy operations were requested. Enable at least one tidy operation to be run (tidy_cert_store, tidy_revoked_certs, tidy_expired_issuers)")
+	case t.Enabled && !t.Certs && !t.Revoked && !t.Associations && !t.Issuers && !t.ACME:
+		return invalid("Auto-tidy enabled but no tidy operations were requested. Enable at least one tidy operation to be run (tidy_cert_store, tidy_revoked_certs, tidy_expired_issuers, tidy_acme)")
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type listener struct {
 
 func (s *Server) listen() error {
 	for _, c := range s.cfg.Listeners {
-		l, err := newListener(c, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0)
+		l, err := newListener(c, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0, false)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", c.Address, err)
 		}
@@ -58,11 +58,12 @@ func newHTTPServer(h http.Handler, timeout time.Duration, log *slog.Logger) *htt
 	}
 }
 
-// newListener opens a listener; connections bounds those open at a time, 0 does not.
-func newListener(c config.Listener, server connServer, connections int) (*listener, error) {
+// newListener opens a listener; connections bounds those open at a time, 0 does
+// not; asks says whether clients are asked for certificates.
+func newListener(c config.Listener, server connServer, connections int, asks bool) (*listener, error) {
 	l := &listener{cfg: c, server: server}
 	if c.TLS() {
-		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA}
+		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA, asks: asks}
 		if err := l.tls.load(); err != nil {
 			return nil, err
 		}
@@ -147,7 +148,10 @@ func (l *listener) reload() error {
 // be replaced while it serves.
 type tlsFiles struct {
 	cert, key, clientCA string
-	current             atomic.Pointer[tls.Config]
+	// asks: clients may show a certificate. TLS checks that they hold its key, and
+	// nothing else of it.
+	asks    bool
+	current atomic.Pointer[tls.Config]
 }
 
 // load reads the files; on an error the ones before stay in use.
@@ -160,6 +164,9 @@ func (t *tlsFiles) load() error {
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{pair},
 		NextProtos:   []string{"http/1.1"},
+	}
+	if t.asks {
+		c.ClientAuth = tls.RequestClientCert
 	}
 	if t.clientCA != "" {
 		pem, err := os.ReadFile(t.clientCA)

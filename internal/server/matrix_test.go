@@ -31,6 +31,7 @@ func TestMatrix(t *testing.T) {
 	rows := maps.Clone(matrixRows)
 	maps.Copy(rows, pkiRows)
 	maps.Copy(rows, acmeRows)
+	maps.Copy(rows, estRows)
 	for _, o := range table {
 		row, ok := rows[o.Name]
 		if !ok {
@@ -105,6 +106,7 @@ func newMatrix(t *testing.T) *matrix {
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	m.authority = m.makeAuthority(t)
 	m.makeACME(t)
+	m.makeEST(t)
 	return m
 }
 

@@ -112,7 +112,10 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 		Logger:         s.log,
 		Version:        s.version,
 	})
-	s.handler = acme.New(s.guard, vaultFront, acme.Options{RequestTimeout: s.cfg.Limits.RequestTimeout.Duration, Logger: s.log})
+	acmeFront := acme.New(s.guard, vaultFront, acme.Options{RequestTimeout: s.cfg.Limits.RequestTimeout.Duration, Logger: s.log})
+	if s.handler, err = s.estFront(acmeFront); err != nil {
+		return err
+	}
 	if dev != nil {
 		if err := s.startDev(ctx, dev); err != nil {
 			return err
