@@ -37,6 +37,7 @@ var allowed = []struct {
 	{"internal/custody/sss", nil},
 	{"internal/ceremony", []string{"internal/keys", "internal/token", "internal/fault"}},
 	{"internal/ceremony/ca", []string{"internal/ceremony", "internal/pki", "internal/token", "api", "internal/fault"}},
+	{"internal/transfer/cryptech", []string{"internal/token", "internal/fault"}},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
 	{"internal/token/pkcs11", []string{"internal/token"}},
@@ -53,6 +54,7 @@ var allowed = []struct {
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
+		"internal/transfer/cryptech",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

@@ -90,7 +90,9 @@ var asArgument = map[string]bool{
 	"shares":            true, // how many
 	"public-keys":       true, // a directory
 	"share-dir":         true, // a directory of encrypted ones
-	"pin-fd":            true, // a file descriptor
+	"pin":               true, // cryptech_backup's, which is refused
+	"pin-fd":            true, // the number of a file descriptor
+	"keylen":            true, // bits
 }
 
 func checkFlag(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {

@@ -250,7 +250,7 @@ func TestRefused(t *testing.T) {
 		{"intermediate", `{` + byRoot + `csr: lower.csr, valid_for: 1y, certificate: x.pem}`, "max_path_length"},
 		{"intermediate", `{` + byRoot + `csr: nameless.csr, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "no common name"},
 		{"intermediate", `{` + byRoot + `csr: long.csr, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "e_subject_common_name_max_length"},
-		{"intermediate", `{` + byRoot + `csr: split.csr, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "no line of text"},
+		{"intermediate", `{` + byRoot + `csr: split.csr, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "contains a control character"},
 		{"intermediate", `{` + byRoot + `csr: root.pem, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "plan: csr"},
 		{"intermediate", `{` + byRoot + `csr: absent, valid_for: 1y, max_path_length: 0, certificate: x.pem}`, "plan: csr"},
 		{"intermediate", `{issuer: lower.csr, issuer_key: {label: root}, csr: lower.csr, valid_for: 1y, certificate: x.pem}`, "plan: issuer"},
