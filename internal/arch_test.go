@@ -48,6 +48,7 @@ var allowed = []struct {
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker",
 	}},
+	{"internal/tpm", []string{"internal/fault"}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss",
@@ -56,10 +57,11 @@ var allowed = []struct {
 	// Packages that only tests import.
 	{"internal/token/tokentest", []string{"internal/token"}},
 	{"internal/store/storetest", []string{"internal/store"}},
-	{"test/...", []string{"api", "client", "internal/token/tokentest"}},
+	{"internal/tpm/tpmtest", nil},
+	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest"}},
 }
 
-var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest"}
+var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/tpm/tpmtest"}
 
 type listed struct {
 	ImportPath string
