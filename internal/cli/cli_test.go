@@ -83,6 +83,7 @@ var asArgument = map[string]bool{
 	"shares":            true, // how many
 	"public-keys":       true, // a directory
 	"share-dir":         true, // a directory of encrypted ones
+	"share-fd":          true, // a number
 }
 
 func checkFlag(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {
