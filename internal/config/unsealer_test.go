@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -120,4 +121,18 @@ insecure = true
 	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "192.0.2.1") {
 		t.Errorf("warnings: %q", w)
 	}
+}
+
+func FuzzParseUnsealer(f *testing.F) {
+	f.Add(UnsealerExample())
+	f.Add([]byte("interval = 60\n[[server]]\naddress = \"unix:///x\"\npins = [\"sha256//\"]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := ParseUnsealer(text)
+		if err != nil || c.Validate() != nil {
+			return
+		}
+		if len(c.Servers) == 0 || c.Interval.Duration < time.Second {
+			t.Errorf("%q is valid: %+v", text, c)
+		}
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/claviger/claviger/api"
@@ -139,6 +141,9 @@ func (w *watcher) give(ctx context.Context, s *api.SealStatus) (outcome string, 
 	defer key.free()
 	w.log.Info("The server is sealed: giving the share", "server", w.address, "progress", s.Progress, "threshold", s.T, "nonce", s.Nonce)
 	after, err := w.client.Unseal(ctx, api.Unseal{Key: string(key.text)})
+	if repeated(err) {
+		after, err = s, nil
+	}
 	if err != nil {
 		return w.failed(ctx, err, key.text), nil
 	}
@@ -152,6 +157,13 @@ func (w *watcher) give(ctx context.Context, s *api.SealStatus) (outcome string, 
 	w.given, w.nonce, w.progress = true, after.Nonce, after.Progress
 	w.become(outWaiting, slog.LevelInfo, "progress", after.Progress, "threshold", after.T, "nonce", after.Nonce)
 	return outGiven, nil
+}
+
+// repeated tells whether the server has the share already, as after a restart of
+// the unsealer. Claviger says so; other servers take it without a word.
+func repeated(err error) bool {
+	answer, ok := errors.AsType[*api.Error](err)
+	return ok && answer.Status == http.StatusBadRequest && strings.Contains(answer.Error(), " was given already")
 }
 
 // failed takes note of a post without success. An answer means that the server
