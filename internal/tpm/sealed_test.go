@@ -158,6 +158,37 @@ func TestPolicyIsHeldByTPM(t *testing.T) {
 	refuses("without the password", s, "")
 }
 
+// TestPCRsChangeMeanwhile: they are other ones when the policy is proved than when
+// they were compared.
+func TestPCRsChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := tpmtest.New(t)
+	d, err := Open(p.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s, err := d.Seal([]byte("a secret"), SealOptions{PCRs: []int{16}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pcrs[16][0] ^= 1
+	for range 5 { // more often than a TPM has room for sessions
+		storage, err := d.parent(s.parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.open(storage, s, nil); got != nil || !errors.Is(err, ErrPCR) {
+			t.Errorf("%q, %v", got, err)
+		}
+		storage.flush()
+	}
+	s.pcrs[16][0] ^= 1
+	if got, err := d.Unseal(s, nil); err != nil || string(got) != "a secret" {
+		t.Errorf("as they were: %q, %v", got, err)
+	}
+}
+
 func FuzzParseSealed(f *testing.F) {
 	f.Add([]byte(known))
 	f.Add([]byte(`{"format":"claviger-tpm-sealed-1"}`))
