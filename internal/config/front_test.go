@@ -26,6 +26,12 @@ func TestValidateFrontsAndCustody(t *testing.T) {
 		{"line without key", "[[front.hsmdaemon.line]]\nenabled=true\naddress=\"unix:/s\"", "front.hsmdaemon.line_key"},
 		{"line without address", "[front.hsmdaemon]\nline_key=\"k\"\n[[front.hsmdaemon.line]]\nenabled=true", "front.hsmdaemon.line[0].address"},
 		{"line of the front", hsmdaemon + "line_key=\"k\"\n[[front.hsmdaemon.line]]\nenabled=true\naddress=\"127.0.0.1:8513\"", "front.hsmdaemon.line[0].address"},
+		{"distribution of nothing", "[front.distribution]\nenabled=true\nmounts=[]", "front.distribution.mounts"},
+		{"distribution of the root", "[front.distribution]\nmounts=[\"/\"]", "front.distribution.mounts[0]"},
+		{"public plain distribution", "[front.distribution]\nenabled=true\naddress=\"0.0.0.0:80\"", "front.distribution.address"},
+		{"EST without TLS", "[front.est]\nenabled=true", "front.est.tls_cert"},
+		{"EST on a socket", "[front.est]\nenabled=true\naddress=\"unix:/run/est\"", "front.est.tls_cert"},
+		{"EST policy root", "[front.est]\npolicies=[\"root\"]", "front.est.policies"},
 		{"where the token goes", "[front.hsmdaemon]\nline_token_url=\"ftp://x\"", "front.hsmdaemon.line_token_url"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,12 +24,14 @@ type frontRow struct {
 	// exposes says what everybody may do who reaches the address; "" if callers
 	// have to show who they are.
 	exposes string
+	// asksCerts: clients may show certificates, which the front verifies.
+	asksCerts bool
 }
 
 // frontRows makes the fronts that the configuration enables.
 func (s *Server) frontRows() ([]frontRow, error) {
 	var all []frontRow
-	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault} {
+	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.est, s.distribution} {
 		some, err := rows()
 		if err != nil {
 			return nil, err
@@ -59,7 +61,7 @@ func (s *Server) listenFronts() error {
 		if connections == 0 {
 			connections = frontConnections
 		}
-		l, err := newListener(row.Listener, row.server, connections)
+		l, err := newListener(row.Listener, s.own, row.server, connections, row.asksCerts)
 		if err != nil {
 			return fmt.Errorf("front %s at %s: %w", row.Name, row.Address, err)
 		}

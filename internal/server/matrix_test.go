@@ -31,6 +31,7 @@ func TestMatrix(t *testing.T) {
 	rows := maps.Clone(matrixRows)
 	maps.Copy(rows, pkiRows)
 	maps.Copy(rows, acmeRows)
+	maps.Copy(rows, estRows)
 	for _, o := range table {
 		row, ok := rows[o.Name]
 		if !ok {
@@ -105,6 +106,7 @@ func newMatrix(t *testing.T) *matrix {
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	m.authority = m.makeAuthority(t)
 	m.makeACME(t)
+	m.makeEST(t)
 	return m
 }
 
@@ -112,7 +114,7 @@ func newMatrix(t *testing.T) *matrix {
 // the OpenAPI document and the help show what is mounted. root is a root token.
 func mountEngines(t *testing.T, s *Server) {
 	t.Helper()
-	for _, engine := range append(slices.Clone(conformance.Engines), "pki") {
+	for _, engine := range conformance.Engines {
 		if status := do(t, s, "POST", "sys/mounts/"+engine, "root", map[string]string{"type": engine}, nil); status != 204 {
 			t.Fatalf("mounting %s: status %d", engine, status)
 		}

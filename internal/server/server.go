@@ -60,6 +60,7 @@ type Server struct {
 	guard     *guard.Guard
 	metrics   *metrics
 	handler   http.Handler
+	own       *ownCertificate // nil if no listener has it
 	listeners []*listener
 	fronts    []*listener
 	pin       pinSource
@@ -112,7 +113,10 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 		Logger:         s.log,
 		Version:        s.version,
 	})
-	s.handler = acme.New(s.guard, vaultFront, acme.Options{RequestTimeout: s.cfg.Limits.RequestTimeout.Duration, Logger: s.log})
+	acmeFront := acme.New(s.guard, vaultFront, acme.Options{RequestTimeout: s.cfg.Limits.RequestTimeout.Duration, Logger: s.log})
+	if s.handler, err = s.estFront(acmeFront); err != nil {
+		return err
+	}
 	if dev != nil {
 		if err := s.startDev(ctx, dev); err != nil {
 			return err
@@ -124,6 +128,10 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 		}
 	}
 	s.openByPIN(ctx)
+	if err := s.openOwnCertificate(); err != nil {
+		return err
+	}
+	s.metrics.certificates(s.all)
 	if alone != nil && alone.NoAPI {
 		return s.listenFronts()
 	}
@@ -225,6 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
+	background.Go(func() { s.keepOwnCertificate(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():
