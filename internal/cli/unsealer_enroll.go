@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -17,14 +16,14 @@ import (
 )
 
 type enrollFlags struct {
-	device       string
-	out          string
-	pcrs         []int
-	shareFD      int
-	passwordFile string
-	generate     bool
-	noPassword   bool
-	force        bool
+	device     string
+	out        string
+	pcrs       []int
+	share      secretSource
+	password   secretSource
+	generate   bool
+	noPassword bool
+	force      bool
 }
 
 func (a *app) unsealerEnrollCommand() *cobra.Command {
@@ -33,13 +32,13 @@ func (a *app) unsealerEnrollCommand() *cobra.Command {
 		Use:   "enroll",
 		Short: "Seal a share to the TPM of this machine",
 		Long: `Seal one share to a TPM. It is asked for without echo, or is the first line of
-standard input or of --share-fd. The file that is written opens in this TPM only,
+standard input, --share-file or --share-fd. The file that is written opens in this TPM only,
 under the password and, with --pcr, only as long as the named PCRs (bank SHA-256)
 are as they are now; it is opened once to prove that. Keep the share in its other
 place until then: a TPM that is cleared or breaks has lost it.
 
-The password comes from --password-file, which --generate-password makes, or from
-a prompt. A TPM locks after some wrong passwords.`,
+The password comes from --password-file, which --generate-password makes, from
+--password-fd or from a prompt. A TPM locks after some wrong passwords.`,
 		Example: "  claviger unsealer enroll --password-file /etc/claviger/unsealer.password --generate-password\n" +
 			"  claviger unsealer enroll --tpm /dev/tpmrm0 --pcr 7 --no-password --out unsealer.sealed",
 		Args: takes(),
@@ -50,8 +49,8 @@ a prompt. A TPM locks after some wrong passwords.`,
 	cmd.Flags().StringVar(&f.device, "tpm", tpm.DefaultDevice, "device of the TPM, or swtpm:host:port")
 	cmd.Flags().StringVar(&f.out, "out", "/etc/claviger/unsealer.sealed", "file to write")
 	cmd.Flags().IntSliceVar(&f.pcrs, "pcr", nil, "PCR that must stay as it is; may be repeated")
-	cmd.Flags().IntVar(&f.shareFD, "share-fd", 0, "descriptor from which the share is read")
-	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "file with the password, on its first line")
+	f.share.flags(cmd, "share", "share")
+	f.password.flags(cmd, "password", "password")
 	cmd.Flags().BoolVar(&f.generate, "generate-password", false, "make the password at random and write it to --password-file")
 	cmd.Flags().BoolVar(&f.noPassword, "no-password", false, "seal without a password: who uses this TPM opens it")
 	cmd.Flags().BoolVar(&f.force, "force", false, "write over an existing file")
@@ -59,16 +58,16 @@ a prompt. A TPM locks after some wrong passwords.`,
 }
 
 func (a *app) enroll(ctx context.Context, f *enrollFlags) error {
-	if err := f.check(a); err != nil {
+	if err := f.check(); err != nil {
 		return err
 	}
 	unsealer.Protect(slog.New(slog.DiscardHandler))
-	share, err := a.enrolledShare(ctx, f)
+	share, err := f.readShare(ctx, a)
 	if err != nil {
 		return err
 	}
 	defer clear(share)
-	password, err := a.enrolledPassword(ctx, f)
+	password, err := f.readPassword(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -80,74 +79,62 @@ func (a *app) enroll(ctx context.Context, f *enrollFlags) error {
 	return a.lines(f.section())
 }
 
-func (f *enrollFlags) check(a *app) error {
-	switch {
-	case f.noPassword && (f.passwordFile != "" || f.generate):
-		return usagef("--no-password excludes --password-file and --generate-password")
-	case f.generate && f.passwordFile == "":
+func (f *enrollFlags) check() error {
+	switch given := f.password.file != "" || f.password.fd >= 0; {
+	case f.noPassword && (given || f.generate):
+		return usagef("--no-password excludes --password-file, --password-fd and --generate-password")
+	case f.generate && (f.password.file == "" || f.password.fd >= 0):
 		return usagef("--generate-password needs --password-file: where to keep it")
-	case !f.noPassword && f.passwordFile == "" && !isTerminal(a.in):
-		return usagef("there is no terminal to ask for a password: give --password-file or --no-password")
 	}
 	if f.generate {
-		if err := needNew(f.passwordFile, f.force); err != nil {
+		if err := needNew(f.password.file, f.force); err != nil {
 			return err
 		}
 	}
 	return needNew(f.out, f.force)
 }
 
-// enrolledShare reads the share and sees that a server could take it.
-func (a *app) enrolledShare(ctx context.Context, f *enrollFlags) ([]byte, error) {
-	var share []byte
-	var err error
-	if f.shareFD > 0 {
-		file := os.NewFile(uintptr(f.shareFD), "--share-fd")
-		defer file.Close()
-		share, err = firstLine(file)
-	} else {
-		share, err = a.secret(ctx, "Share")
-	}
+// readShare sees that a server could take it.
+func (f *enrollFlags) readShare(ctx context.Context, a *app) ([]byte, error) {
+	line, err := f.share.read(ctx, a, "Share", false)
 	if err != nil {
 		return nil, err
 	}
+	share := bytes.TrimSpace(line)
 	if err := unsealer.CheckShare(share); err != nil {
-		clear(share)
+		clear(line)
 		return nil, err
 	}
 	return share, nil
 }
 
-func (a *app) enrolledPassword(ctx context.Context, f *enrollFlags) ([]byte, error) {
+// readPassword returns it without blanks around it, as the unsealer reads its file.
+func (f *enrollFlags) readPassword(ctx context.Context, a *app) ([]byte, error) {
 	switch {
 	case f.noPassword:
 		return nil, nil
 	case f.generate:
 		return []byte(rand.Text()), nil // 26 letters and digits, 130 bits
-	case f.passwordFile != "":
-		text, err := readFile(f.passwordFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the password: %w", err)
-		}
-		line, _, _ := bytes.Cut(text, []byte("\n"))
-		if line = bytes.TrimSpace(line); len(line) == 0 {
-			return nil, usagef("%s holds no password", f.passwordFile)
-		}
-		return line, nil
 	}
-	password, err := a.secret(ctx, "Password for the TPM")
+	// Standard input was for the share, unless that came from elsewhere.
+	taken := f.share.file == "" && f.share.fd < 0 && !isTerminal(a.in)
+	line, err := f.password.read(ctx, a, "Password for the TPM", taken)
 	if err != nil {
 		return nil, err
 	}
-	again, err := a.secret(ctx, "The same again")
+	password := bytes.TrimSpace(line)
+	if len(password) == 0 {
+		return nil, usagef("the password is empty; --no-password seals without one")
+	}
+	if f.password.file != "" || f.password.fd >= 0 || !isTerminal(a.in) && !taken {
+		return password, nil
+	}
+	again, err := f.password.read(ctx, a, "The same again", taken)
 	defer clear(again)
-	if err != nil {
-		return nil, err
+	if err == nil && subtle.ConstantTimeCompare(password, bytes.TrimSpace(again)) != 1 {
+		err = usagef("the two passwords are not the same")
 	}
-	if len(password) == 0 || subtle.ConstantTimeCompare(password, again) != 1 {
-		return nil, usagef("the two passwords are not the same, or empty")
-	}
-	return password, nil
+	return password, err
 }
 
 // seal seals the share, opens it again to prove it, and writes the files.
@@ -176,7 +163,7 @@ func (f *enrollFlags) seal(share, password []byte) error {
 	if f.generate {
 		line := append(bytes.Clone(password), '\n')
 		defer clear(line)
-		if err := writeFile(f.passwordFile, line, 0o600); err != nil {
+		if err := writeFile(f.password.file, line, 0o600); err != nil {
 			return err
 		}
 	}
@@ -190,8 +177,8 @@ func (f *enrollFlags) section() string {
 		text += fmt.Sprintf("device = %q\n", f.device)
 	}
 	switch {
-	case f.passwordFile != "":
-		text += fmt.Sprintf("password_file = %q\n", absolute(f.passwordFile))
+	case f.password.file != "":
+		text += fmt.Sprintf("password_file = %q\n", absolute(f.password.file))
 	case !f.noPassword:
 		text += "# password_file = the file with the password that you gave\n"
 	}

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -122,11 +123,13 @@ func TestUnsealerCommand(t *testing.T) {
 	const share = "zNT4oPOouNycPE4snfK6T84FvwzopejhtApPnaEckLQB"
 	good := write("share", share+"\n", 0o600)
 	open := write("open", share+"\n", 0o644)
+	empty := write("empty", "\n", 0o600)
 	binary := write("binary", "\xde\xad\xbe\xef\xde\xad", 0o600)
 	run := func(stdin string, args ...string) (int, string) {
 		t.Helper()
 		cmd := exec.Command(harness.Binary(t), append([]string{"unsealer"}, args...)...)
 		cmd.Stdin = strings.NewReader(stdin)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without a terminal, wherever the test runs
 		out, err := cmd.CombinedOutput()
 		if strings.Contains(string(out), share[8:]) {
 			t.Errorf("%q prints the share:\n%s", args, out)
@@ -170,9 +173,11 @@ func TestUnsealerCommand(t *testing.T) {
 		{share, append(enroll, "--generate-password"), 2, "exists already"},
 		{share, append(enroll, "--no-password", "--force"), 2, "excludes"},
 		{share, []string{"enroll", "--tpm", p.Device, "--out", path("other")}, 2, "no terminal"},
+		{share, []string{"enroll", "--tpm", p.Device, "--out", path("other"), "--password-file", empty}, 2, "the password is empty"},
+		{"pw", []string{"enroll", "--tpm", p.Device, "--out", path("third"), "--share-file", good, "--password-fd", "0"}, 0, "password_file = the file"},
 		{share, []string{"enroll", "--tpm", p.Device, "--out", path("other"), "--no-password", "--pcr", "24"}, 1, "0 to 23"},
 		{share, []string{"enroll", "--tpm", path("tpm0"), "--out", path("other"), "--no-password"}, 1, "there is no TPM"},
-		{"", []string{"enroll", "--tpm", p.Device, "--out", path("other"), "--no-password"}, 1, "the share is empty"},
+		{"", []string{"enroll", "--tpm", p.Device, "--out", path("other"), "--no-password"}, 1, "read the share"},
 		{"-----BEGIN PGP MESSAGE-----", []string{"enroll", "--tpm", p.Device, "--out", path("other"), "--no-password"}, 1, "still encrypted"},
 	} {
 		if code, out := run(c.stdin, c.args...); code != c.code || !strings.Contains(out, c.words) {
