@@ -53,6 +53,9 @@ func TestCreateGoesOn(t *testing.T) {
 			if p.Files == 3 {
 				cancel()
 			}
+			if p.Files > 3 {
+				t.Fatal("it goes on after the interruption") // to the end it would be 128 GiB
+			}
 		}
 		p, err := Create(ctx, o)
 		if !errors.Is(err, context.Canceled) || p.Files != 3 || p.Total != 65536 {
@@ -90,6 +93,20 @@ func TestCreateGoesOn(t *testing.T) {
 		}
 		if now, err := os.ReadFile(filepath.Join(o.Dir, "0000")); err != nil || !slices.Equal(first, now) {
 			t.Errorf("a file was changed, %v", err)
+		}
+		if !sealed {
+			continue
+		}
+		s, err := openPool(t.Context(), Settings{Dir: o.Dir, Mode: Mode32}, ring.unwrap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// One file of the first run, and both of the second.
+		for _, file := range []uint16{2, 3, 4} {
+			var secret [SecretSize]byte
+			if err := s.readSealed(place{file: file, record: 20}, &secret); err != nil || secret == [SecretSize]byte{} {
+				t.Errorf("file %d: %v", file, err)
+			}
 		}
 	}
 }

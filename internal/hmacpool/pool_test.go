@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -248,6 +249,24 @@ func TestCodeMemory(t *testing.T) {
 	}); n > 12 {
 		t.Errorf("%v allocations for a code", n)
 	}
+	// What is kept a little at a time is not seen in the allocations of one code.
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range 20_000 {
+		binary.BigEndian.PutUint32(message, uint32(i))
+		if _, err := p.code(out, message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := heap(); after > before+128<<10 {
+		t.Errorf("the heap has %d bytes more after 20,000 codes", after-before)
+	}
+	runtime.KeepAlive(p)
 }
 
 func BenchmarkCode(b *testing.B) {

@@ -182,8 +182,8 @@ func TestServiceHMAC(t *testing.T) {
 	}
 }
 
-// TestServiceSeal: sealing the server while a sealed pool is being opened leaves
-// no key behind.
+// TestServiceSeal: sealing the server leaves no key of a sealed pool behind, nor does
+// sealing it while the pool is being opened.
 func TestServiceSeal(t *testing.T) {
 	t.Parallel()
 	var ring keyring
@@ -192,21 +192,37 @@ func TestServiceSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var s *Service
+	sealing := false
 	s = newService(t, dir, func(o *Options) {
 		o.Fixed = map[string]Settings{"hmacpool/": {Dir: dir}}
 		o.Unwrap = func(ctx context.Context, h *Header, aad []byte) ([]byte, error) {
-			s.Reset()
+			if sealing {
+				s.Reset()
+			}
 			return ring.unwrap(ctx, h, aad)
 		}
 	})
 	if err := s.Check(t.Context()); err != nil {
 		t.Errorf("a sealed pool before unseal: %v", err)
 	}
-	if _, err := s.hmac(t.Context(), onMount, &api.PoolHMAC{Input: []byte("a")}); err != nil {
-		t.Error(err)
+	kept := func() bool {
+		t.Helper()
+		if _, err := s.hmac(t.Context(), onMount, &api.PoolHMAC{Input: []byte("a")}); err != nil {
+			t.Error(err)
+		}
+		_, ok := s.pools.Load("hmacpool/")
+		return ok
 	}
+	if !kept() {
+		t.Error("the pool is opened for every code")
+	}
+	s.Reset()
 	if _, ok := s.pools.Load("hmacpool/"); ok {
-		t.Error("the key was kept")
+		t.Error("the key is there after the seal")
+	}
+	sealing = true
+	if kept() {
+		t.Error("the key is there after a seal in the middle")
 	}
 	st, err := s.status(t.Context(), onMount, nil)
 	if err != nil || !st.Sealed || st.Key != "transit/keys/pool" || !st.Usable {

@@ -71,6 +71,21 @@ func ask(f *Front, method, path, contentType, body string, headers ...string) *h
 	return w
 }
 
+// TestIVs: every AES ciphertext has an initialisation vector of its own, of 16 bytes.
+func TestIVs(t *testing.T) {
+	t.Parallel()
+	f, _ := newMemory("")
+	seen := map[string]bool{strings.Repeat("0", 32): true}
+	for range 3 {
+		w := ask(f, "POST", "/key/encrypt/aes", "application/json", `{"secret_path":"p","secret_version":"1","plaintext":"h"}`)
+		var a struct{ IV string }
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || len(a.IV) != 32 || seen[a.IV] {
+			t.Errorf("%s, %v", w.Body, err)
+		}
+		seen[a.IV] = true
+	}
+}
+
 func TestTexts(t *testing.T) {
 	t.Parallel()
 	const js, p = "application/json", `{"secret_path":"p","secret_version":"1"`
