@@ -445,6 +445,18 @@ func TestRetries(t *testing.T) {
 		return err
 	}
 	rotate := func(x context.Context, c *Client) error { _, err := c.RotateKey(x, "k"); return err }
+	legacyEncrypt := func(x context.Context, c *Client) error {
+		_, err := c.LegacyEncrypt(x, api.LegacyEncrypt{Name: "k", Plaintext: []byte("x"), Scheme: "rsa-oaep-sha1"})
+		return err
+	}
+	legacyDecrypt := func(x context.Context, c *Client) error {
+		_, err := c.LegacyDecrypt(x, api.LegacyDecrypt{Name: "k", Ciphertext: []byte("x"), Scheme: "rsa-pkcs1v15"})
+		return err
+	}
+	legacyKey := func(x context.Context, c *Client) error {
+		_, err := c.CreateLegacyKey(x, api.CreateLegacyKey{Name: "k", Type: "rsa-2048", Label: "l"})
+		return err
+	}
 	for _, tt := range []struct {
 		name  string
 		first func(http.ResponseWriter)
@@ -454,6 +466,9 @@ func TestRetries(t *testing.T) {
 	}{
 		{"busy, repeatable", busy, encrypt, 2, true},
 		{"cut, repeatable", cut, encrypt, 2, true},
+		{"cut, legacy encrypt", cut, legacyEncrypt, 2, true},
+		{"cut, legacy decrypt", cut, legacyDecrypt, 2, true},
+		{"cut, legacy key", cut, legacyKey, 1, false},
 		{"busy, not repeatable", busy, rotate, 1, false},
 		{"cut, not repeatable", cut, rotate, 1, false},
 		{"sealed", func(w http.ResponseWriter) { fail(w, 503, `{"errors":["Vault is sealed"]}`) }, encrypt, 1, false},

@@ -81,6 +81,26 @@ func TestCryptoserverSettings(t *testing.T) {
 		}
 	}
 	t.Setenv("CRYPTOSERVER_MODE", "MODE32")
+	t.Setenv("CRYPTOSERVER_SECRETDIR", "secrets")
+	t.Setenv("CRYPTOSERVER_BIND", "127.0.0.1:8081")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.index, f.tlsCert, f.tlsKey = "pre-2021-09-13", "/c", "/k"
+	alone, cfg, err := f.configuration()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := cfg.Front.Cryptoserver; c.Address != "127.0.0.1:8081" || c.SecretDir != filepath.Join(here, "secrets") || c.PoolMode != "MODE32" ||
+		c.Index != "pre-2021-09-13" || c.TLSCert != "/c" || c.TLSKey != "/k" || c.Insecure || alone.Dir != f.stateDir {
+		t.Errorf("%+v in %s", c, alone.Dir)
+	}
+	f.index = "old"
+	if _, _, err := f.configuration(); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("an index that is none: %v", err)
+	}
+	f.index = "current"
 	t.Setenv("CRYPTOSERVER_BIND", "127.0.0.1:99999")
 	if _, _, err := f.configuration(); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("an address that is none: %v", err)
@@ -97,6 +117,19 @@ func TestStatePIN(t *testing.T) {
 	again, err := statePIN(dir)
 	if err != nil || !bytes.Equal(first, again) {
 		t.Errorf("it changed: %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "pin")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file: %v, %v", info, err)
+	}
+	if other, err := statePIN(t.TempDir()); err != nil || len(other) != len(first) || bytes.Equal(first, other) {
+		t.Errorf("the PIN of another directory: %d bytes, %v", len(other), err)
+	}
+	unreadable := t.TempDir()
+	if err := os.Mkdir(filepath.Join(unreadable, "pin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if pin, err := statePIN(unreadable); fault.KindOf(err) != fault.Invalid || len(pin) > 0 {
+		t.Errorf("a file that can't be read: %d bytes, %v", len(pin), err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "token"), 0o700); err != nil {
 		t.Fatal(err)

@@ -63,6 +63,57 @@ Flags: CKF_RNG CKF_LOGIN_REQUIRED CKF_RESTORE_KEY_NOT_NEEDED CKF_USER_PIN_COUNT_
 	}
 }
 
+// TestRenderSlotsFields: every field has its own value, and every slot its lines.
+func TestRenderSlotsFields(t *testing.T) {
+	t.Parallel()
+	got := renderSlots([]slot{{}, {
+		ID: 7, Description: "d", Label: "l", Serial: "s", Manufacturer: "token maker", Model: "m", Firmware: "1.4", Initialized: true, MinPIN: 5, MaxPIN: 6,
+		Detail: worker.SlotDetail{
+			SlotManufacturer: "slot maker", SlotHardware: "1.1", SlotFirmware: "1.2", TokenHardware: "1.3",
+			SlotFlags: []string{"CKF_TOKEN_PRESENT", "CKF_HW_SLOT"}, MaxSessions: 10, Sessions: 11, MaxRWSessions: 12, RWSessions: 13,
+			TotalPublic: 14, FreePublic: 15, TotalPrivate: 16, FreePrivate: 17, UTCTime: "u",
+		},
+	}, {UserPINSet: true, Detail: worker.SlotDetail{TokenPresent: true}}})
+	const want = `Slot: 7,
+Slot info:
+Description: d
+Manufacturer ID: slot maker
+Hardware version: 1.1
+Firmware version: 1.2
+Token present: no
+Flags: CKF_HW_SLOT
+Token info:
+Manufacturer ID: token maker
+Model: m
+Hardware version: 1.3
+Firmware version: 1.4
+Serial number: s
+Initialized: yes
+User PIN init.: no
+Label: l
+MaxSessionCount: 10
+SessionCount: 11
+MaxRwSessionCount: 12
+RwSessionCount: 13
+MaxPinLen: 6
+MinPinLen: 5
+TotalPublicMemory: 14
+FreePublicMemory: 15
+TotalPrivateMemory: 16
+FreePrivateMemory: 17
+UTCTime: u
+Flags:
+Slot: 0,
+`
+	if !strings.Contains(got, "\n"+want) || strings.Count(got, "Slot: ") != 3 {
+		t.Errorf("the list is\n%s", got)
+	}
+	if last := got[strings.LastIndex(got, "Slot: "):]; !strings.Contains(last, "Token present: yes\n") ||
+		!strings.Contains(last, "Initialized: no\nUser PIN init.: yes\n") {
+		t.Errorf("the last slot is\n%s", last)
+	}
+}
+
 func hsmdaemonFile(t *testing.T, text string) (*config.HSMDaemonFile, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hsmdaemon.toml")

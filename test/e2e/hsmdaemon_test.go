@@ -91,10 +91,24 @@ func (d *hsmdaemon) run(stdin string, args ...string) string {
 	return string(out)
 }
 
+// ended runs a command that ends by itself, and returns its output. One that serves
+// instead is asked to end after a minute.
+func ended(cmd *exec.Cmd) ([]byte, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	defer late.Stop()
+	err := cmd.Wait()
+	return out.Bytes(), err
+}
+
 // fails runs a command that must fail, and returns what it says.
 func (d *hsmdaemon) fails(args ...string) string {
 	d.t.Helper()
-	out, err := d.command("", args...).CombinedOutput()
+	out, err := ended(d.command("", args...))
 	if err == nil {
 		d.t.Errorf("hsmdaemon %q succeeds: %s", args, out)
 	}
@@ -243,9 +257,17 @@ func TestHSMDaemonCommands(t *testing.T) {
 			t.Errorf("%q: %s", args, said)
 		}
 	}
-	for _, args := range [][]string{{"encrypt", id, "no base64"}, {"genkey"}, {"encrypt", id, base64.StdEncoding.EncodeToString(make([]byte, 246))}} {
-		if said := d.fails(args...); strings.Contains(said, "panic") {
-			t.Errorf("%q: %s", args, said)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"must be base64", []string{"encrypt", id, "no base64"}},
+		{"must be base64", []string{"decrypt", id, "Zm9vYmFy="}},
+		{"LABEL", []string{"genkey"}},
+		{"at most 245", []string{"encrypt", id, base64.StdEncoding.EncodeToString(make([]byte, 246))}},
+	} {
+		if said := d.fails(c.args...); !strings.Contains(said, c.want) {
+			t.Errorf("%q: %s, want %q", c.args, said, c.want)
 		}
 	}
 }
@@ -393,6 +415,15 @@ func TestHSMDaemonLines(t *testing.T) {
 	}
 	secret := strings.TrimSpace(string(readFile(t, token)))
 	for network, address := range map[string]string{"unix": socket, "tcp": tcp} {
+		stranger, err := net.Dial(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stranger.Close()
+		fmt.Fprintf(stranger, "%s\r\n%s\r\n", strings.Repeat("x", len(secret)), ciphertext)
+		if got, err := bufio.NewReader(stranger).ReadString('\n'); got != "ERROR wrong token\r\n" {
+			t.Errorf("%s, another token: %q %v", network, got, err)
+		}
 		conn, err := net.Dial(network, address)
 		if err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func (c *ceremony) command(t *testing.T, env ...string) *exec.Cmd {
 func (c *ceremony) refused(t *testing.T, want string, env ...string) {
 	t.Helper()
 	before := c.volume(t)
-	out, err := c.command(t, env...).CombinedOutput()
+	out, err := ended(c.command(t, env...))
 	if err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("%q: %v, it shows not %q:\n%s", env, err, want, out)
 	}

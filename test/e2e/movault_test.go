@@ -169,6 +169,9 @@ func TestMoVault(t *testing.T) {
 			t.Errorf("an .exe: %d %v", status, a)
 		}
 	})
+	if signature == "" {
+		return // the others ask for what this one made
+	}
 	t.Run("another state directory", func(t *testing.T) {
 		at := movault(t, module, env, t.TempDir())
 		for sig, want := range map[string]bool{signature: true, "0" + signature[1:]: signature[0] == '0', signature[1:]: false, signature[2:]: false, "": false, "zz": false} {
