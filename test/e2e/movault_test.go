@@ -45,15 +45,23 @@ func served(t *testing.T, cmd *exec.Cmd) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
+		<-done
 		out.Close()
 	})
 	listens := regexp.MustCompile(`API is served","address":"([^"]*)"`)
 	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if m := listens.FindSubmatch(readFile(t, log)); m != nil {
 			return string(m[1])
+		}
+		select {
+		case err := <-done:
+			done <- err
+			t.Fatalf("it does not start: %v: %s", err, readFile(t, log))
+		default:
 		}
 	}
 	t.Fatalf("it does not start: %s", readFile(t, log))
