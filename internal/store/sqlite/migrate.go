@@ -69,12 +69,25 @@ func migrate(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 			WithHint("Start that release or a later one, or restore a backup that this release made.")
 	}
 	for _, m := range all[have:] {
+		if have > 0 {
+			log.Info("migrating the database; an interruption changes nothing", "schema", m.version, "name", m.name)
+		}
 		if err := m.apply(ctx, db); err != nil {
 			return explain(ctx, err, "migration "+m.name)
 		}
 		log.Info("database migrated", "schema", m.version, "name", m.name)
 	}
+	if have < len(all) {
+		return shrinkLog(ctx, db)
+	}
 	return nil
+}
+
+// shrinkLog moves the write-ahead log into the file and empties it: that of a
+// migration can be larger than the file was.
+func shrinkLog(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return explain(ctx, err, "ending the migration")
 }
 
 func (m migration) apply(ctx context.Context, db *sql.DB) error {
