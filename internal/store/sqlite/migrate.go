@@ -96,7 +96,7 @@ func (m migration) apply(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, m.text); err != nil {
+	if err := m.run(ctx, tx); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO migrations (version, name, applied) VALUES (?, ?, ?)`,
@@ -105,4 +105,29 @@ func (m migration) apply(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// run executes the text. What stands between the lines "-- repeat" and "-- end"
+// is repeated until its last statement changes nothing: SQLite keeps the pages
+// that one statement changes in memory until its end, so one that moved a whole
+// table would need memory of its size.
+func (m migration) run(ctx context.Context, tx *sql.Tx) error {
+	first, rest, _ := strings.Cut(m.text, "-- repeat\n")
+	repeated, last, _ := strings.Cut(rest, "-- end\n")
+	if _, err := tx.ExecContext(ctx, first); err != nil {
+		return err
+	}
+	for more := repeated != ""; more; {
+		res, err := tx.ExecContext(ctx, repeated)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		more = n > 0
+	}
+	_, err := tx.ExecContext(ctx, last)
+	return err
 }

@@ -10,6 +10,9 @@ CREATE TABLE records_by_id (
     data    BLOB    NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX records_by_key ON records_by_id (tbl, key);
-INSERT INTO records_by_id (tbl, key, version, data) SELECT tbl, key, version, data FROM records ORDER BY tbl, key;
+-- repeat
+INSERT INTO records_by_id (tbl, key, version, data) SELECT tbl, key, version, data FROM records ORDER BY tbl, key LIMIT 1000;
+DELETE FROM records WHERE (tbl, key) IN (SELECT tbl, key FROM records ORDER BY tbl, key LIMIT 1000);
+-- end
 DROP TABLE records;
 ALTER TABLE records_by_id RENAME TO records;
