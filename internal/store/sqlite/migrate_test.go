@@ -256,3 +256,21 @@ func TestKeysHaveAnIndex(t *testing.T) {
 		}
 	}
 }
+
+// The memory of a migration does not grow with the database.
+func TestMemoryOfMigration(t *testing.T) {
+	t.Parallel()
+	const records = 15_000
+	path := filepath.Join(t.TempDir(), "c.db")
+	firstSchema(t, path, records)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), migrateVariable+"="+path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	used := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10
+	t.Logf("%d MiB for a table of %d MiB", used, fileSize(path)>>20)
+	if used > 70 {
+		t.Errorf("the migration of %d records needed %d MiB", records, used)
+	}
+}
