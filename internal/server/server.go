@@ -59,6 +59,7 @@ type Server struct {
 	custody   *custody.Custody
 	guard     *guard.Guard
 	metrics   *metrics
+	snapshots snapshots
 	handler   http.Handler
 	listeners []*listener
 	fronts    []*listener
@@ -201,6 +202,7 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		return err
 	}
 	s.metrics.watch(s.custody.State)
+	s.metrics.watchSnapshots(&s.snapshots)
 	return s.guard.Register(s.operations()...)
 }
 
