@@ -4,14 +4,14 @@ import "time"
 
 // Which versions of keys a snapshot has test ciphertexts of.
 const (
+	ProofsAll    = "all"    // all versions; the default
 	ProofsLatest = "latest" // the newest version of each key
-	ProofsAll    = "all"    // all versions
 	ProofsNone   = "none"
 )
 
 // TakeSnapshot asks for a snapshot of the store.
 type TakeSnapshot struct {
-	Proofs string `json:"proofs,omitempty" audit:"plain" doc:"which versions of keys get a test ciphertext for a rehearsal: latest (the default), all or none"`
+	Proofs string `json:"proofs,omitempty" audit:"plain" doc:"which versions of keys get a test ciphertext for a rehearsal: all (the default), latest or none"`
 }
 
 // SnapshotStatus tells when the store was last saved.

@@ -43,9 +43,10 @@ func (a *app) snapshotSaveCommand() *cobra.Command {
 		Long: `Take a snapshot of the store and keep it as FILE, which must not exist. It appears
 whole or not at all. Its SHA-256 is shown, so that a copy can be compared.
 
-With it come test ciphertexts of the newest version of each key, by which a
-rehearsal shows that the keys open; --proofs all makes them of all versions.`,
-		Example: "  claviger snapshot save /backup/claviger.snap\n  claviger snapshot save --proofs all /backup/claviger.snap",
+With it come test ciphertexts of all keys, by which a rehearsal shows that the keys
+open. --proofs latest makes them of the newest version of each key only, where there
+are very many.`,
+		Example: "  claviger snapshot save /backup/claviger.snap\n  claviger snapshot save --proofs latest /backup/claviger.snap",
 		Args:    takes("FILE"),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, args []string) error {
 			p := newProgress(&a.ui, "Saved")
@@ -60,8 +61,8 @@ rehearsal shows that the keys open; --proofs all makes them of all versions.`,
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&r.Proofs, "proofs", api.ProofsLatest, "versions of keys that get a test ciphertext: latest, all or none")
-	complete(cmd, "proofs", api.ProofsLatest, api.ProofsAll, api.ProofsNone)
+	cmd.Flags().StringVar(&r.Proofs, "proofs", api.ProofsAll, "versions of keys that get a test ciphertext: all, latest or none")
+	complete(cmd, "proofs", api.ProofsAll, api.ProofsLatest, api.ProofsNone)
 	return cmd
 }
 

@@ -59,7 +59,7 @@ func (s *Server) takeSnapshot(ctx context.Context, c *op.Call, req *api.TakeSnap
 	switch req.Proofs {
 	case "", api.ProofsLatest, api.ProofsAll, api.ProofsNone:
 	default:
-		return nil, fault.New(fault.Invalid, "proofs is %.40q; it must be %s, %s or %s", req.Proofs, api.ProofsLatest, api.ProofsAll, api.ProofsNone)
+		return nil, fault.New(fault.Invalid, "proofs is %.40q; it must be %s, %s or %s", req.Proofs, api.ProofsAll, api.ProofsLatest, api.ProofsNone)
 	}
 	archive, ok := s.db.(store.Archive)
 	if !ok {
@@ -121,7 +121,7 @@ func (s *Server) taking(ctx context.Context, archive store.Archive, proofs strin
 	}
 	if proofs != api.ProofsNone {
 		t.Proofs = func(ctx context.Context, put func([]byte) error) error {
-			failed, err := s.keys.Proofs(ctx, proofs == api.ProofsAll, put)
+			failed, err := s.keys.Proofs(ctx, proofs != api.ProofsLatest, put)
 			if err == nil && failed > 0 {
 				s.log.Warn("a snapshot is taken although some keys can't be used now", "keys", failed)
 			}
