@@ -125,7 +125,7 @@ func (c *acmeCall) allowedByRole(id api.ACMEIdentifier) error {
 	} else {
 		asked.dns = []string{id.Value}
 	}
-	if err := checkSANs(c.role, asked); err != nil {
+	if err := checkSANs(rulesFor(c.role, ""), asked); err != nil {
 		e := acme.New(acme.RejectedIdentifier, "%s", fault.Message(err))
 		acme.Problem(e).Identifier = &id
 		return e

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -218,12 +219,12 @@ func (s *Service) tidyWanted(ctx context.Context, mount string, t *tidying, want
 }
 
 func (s *Service) tidyCerts(ctx context.Context, mount string, end time.Time, t *tidying, pause time.Duration) error {
-	return s.sweep(ctx, tableCerts, mount, pause, func(_ string, e *store.Entry) ([]store.Change, error) {
+	counted := func(n int) { t.count(func(status *api.PKITidyStatus) { status.CertStoreDeletedCount += n }) }
+	return s.sweep(ctx, tableCerts, mount, pause, counted, func(_ string, e *store.Entry) ([]store.Change, error) {
 		var rec certRecord
 		if err := e.Decode(&rec); err != nil || !rec.NotAfter.Before(end) {
 			return nil, err
 		}
-		t.count(func(status *api.PKITidyStatus) { status.CertStoreDeletedCount++ })
 		return []store.Change{s.store.Remove(tableCerts, e.Key, e.Version)}, nil
 	})
 }
@@ -231,12 +232,12 @@ func (s *Service) tidyCerts(ctx context.Context, mount string, end time.Time, t 
 // tidyRevoked removes revocations of expired certificates, which CRLs have no more,
 // and the records of the certificates with them.
 func (s *Service) tidyRevoked(ctx context.Context, mount string, end time.Time, t *tidying, pause time.Duration) error {
-	return s.sweep(ctx, tableRevoked, mount, pause, func(rest string, e *store.Entry) ([]store.Change, error) {
+	counted := func(n int) { t.count(func(status *api.PKITidyStatus) { status.RevokedCertDeletedCount += n }) }
+	return s.sweep(ctx, tableRevoked, mount, pause, counted, func(rest string, e *store.Entry) ([]store.Change, error) {
 		var rec revokedRecord
 		if err := e.Decode(&rec); err != nil || !rec.NotAfter.Before(end) || rec.NotAfter.IsZero() {
 			return nil, err
 		}
-		t.count(func(status *api.PKITidyStatus) { status.RevokedCertDeletedCount++ })
 		changes := []store.Change{s.store.Remove(tableRevoked, e.Key, e.Version)}
 		key := mount + rest[strings.LastIndexByte(rest, '/')+1:]
 		var cert certRecord
@@ -248,11 +249,21 @@ func (s *Service) tidyRevoked(ctx context.Context, mount string, end time.Time, 
 	})
 }
 
-// sweep removes what remove says of every record of a table, each record in a
-// transaction of its own: one that is changed meanwhile is left for the next time.
-func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Duration, remove func(rest string, e *store.Entry) ([]store.Change, error)) error {
+// sweepBatch is how many records are removed in one transaction.
+const sweepBatch = 200
+
+// sweep removes what remove says of every record of a table, and counts the
+// records with counted. A record that is changed meanwhile is left for the next time.
+func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Duration, counted func(n int), remove func(rest string, e *store.Entry) ([]store.Change, error)) error {
 	n := 0
-	return s.each(ctx, table, mount, func(rest string, e store.Entry) error {
+	var batch [][]store.Change
+	flush := func() error {
+		done, err := s.removeAll(ctx, batch)
+		counted(done)
+		batch = batch[:0]
+		return err
+	}
+	err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 		if n++; n%listPage == 0 && pause > 0 {
 			select {
 			case <-ctx.Done():
@@ -266,11 +277,37 @@ func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Dur
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		if err := s.store.Apply(ctx, changes...); !errors.Is(err, store.ErrConflict) {
-			return err
+		if batch = append(batch, changes); len(batch) < sweepBatch {
+			return nil
 		}
-		return nil
+		return flush()
 	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// removeAll makes changes in one transaction, or each in one of its own if one of
+// them comes too late. It returns how many were made.
+func (s *Service) removeAll(ctx context.Context, batch [][]store.Change) (int, error) {
+	err := s.store.Apply(ctx, slices.Concat(batch...)...)
+	if err == nil {
+		return len(batch), nil
+	}
+	if !errors.Is(err, store.ErrConflict) {
+		return 0, err
+	}
+	done := 0
+	for _, changes := range batch {
+		err := s.store.Apply(ctx, changes...)
+		if err == nil {
+			done++
+		} else if !errors.Is(err, store.ErrConflict) {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 func (s *Service) tidyStatus(_ context.Context, c *op.Call, _ *api.Empty) (*api.PKITidyStatus, error) {

@@ -13,18 +13,19 @@ import (
 // a valid one that is older than safety and has no orders is revoked; one that
 // ended longer than safety ago and has no orders is removed.
 func (s *Service) tidyACME(ctx context.Context, mount string, end time.Time, safety time.Duration, t *tidying, pause time.Duration) error {
-	err := s.sweep(ctx, tableACMEOrders, mount, pause, func(_ string, e *store.Entry) ([]store.Change, error) {
+	orders := func(n int) { t.count(func(status *api.PKITidyStatus) { status.ACMEOrdersDeletedCount += n }) }
+	err := s.sweep(ctx, tableACMEOrders, mount, pause, orders, func(_ string, e *store.Entry) ([]store.Change, error) {
 		var o acmeOrder
 		if err := e.Decode(&o); err != nil || !o.over().Before(end) {
 			return nil, err
 		}
-		t.count(func(status *api.PKITidyStatus) { status.ACMEOrdersDeletedCount++ })
 		return s.removeOrder(ctx, mount, e.Key, e.Version, &o)
 	})
 	if err != nil {
 		return err
 	}
-	return s.sweep(ctx, tableACMEAccounts, mount, pause, func(_ string, e *store.Entry) ([]store.Change, error) {
+	accounts := func(int) {} // tidyAccount counts by what becomes of them
+	return s.sweep(ctx, tableACMEAccounts, mount, pause, accounts, func(_ string, e *store.Entry) ([]store.Change, error) {
 		t.count(func(status *api.PKITidyStatus) { status.TotalACMEAccountCount++ })
 		return s.tidyAccount(ctx, mount, e, s.now().Add(-safety).UTC(), t)
 	})

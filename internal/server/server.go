@@ -61,6 +61,7 @@ type Server struct {
 	metrics   *metrics
 	snapshots snapshots
 	handler   http.Handler
+	own       *ownCertificate // nil if no listener has it
 	listeners []*listener
 	fronts    []*listener
 	pin       pinSource
@@ -128,6 +129,10 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 		}
 	}
 	s.openByPIN(ctx)
+	if err := s.openOwnCertificate(); err != nil {
+		return err
+	}
+	s.metrics.certificates(s.all)
 	if alone != nil && alone.NoAPI {
 		return s.listenFronts()
 	}
@@ -230,6 +235,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
+	background.Go(func() { s.keepOwnCertificate(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():

@@ -5,9 +5,11 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/front/httpcache"
 	"github.com/claviger/claviger/internal/guard"
 )
 
@@ -38,7 +40,7 @@ var (
 )
 
 // answer writes what an operation returned.
-func (h *handler) answer(w http.ResponseWriter, a *guard.Answer) error {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer) error {
 	if a == nil || isNothing(a.Data) && len(a.Warnings) == 0 {
 		w.Header()["Cache-Control"] = noStore
 		w.WriteHeader(http.StatusNoContent)
@@ -51,9 +53,13 @@ func (h *handler) answer(w http.ResponseWriter, a *guard.Answer) error {
 		h.stream(w, s)
 		return nil
 	}
-	if r, ok := a.Data.(raw); ok && !isNothing(a.Data) {
-		contentType, body := r.Raw()
-		h.deliver(w, statusOf(a.Data), []string{contentType}, body)
+	if file, ok := a.Data.(raw); ok && !isNothing(a.Data) {
+		contentType, body := file.Raw()
+		status := statusOf(a.Data)
+		if httpcache.Headers(w, r, a.Data, status, body, time.Now()) {
+			status = http.StatusNotModified
+		}
+		h.deliver(w, status, []string{contentType}, body)
 		return nil
 	}
 	buf := buffers.get()
@@ -97,7 +103,9 @@ func (h *handler) stream(w http.ResponseWriter, s streamed) {
 // write sends an answer in one piece.
 func write(w http.ResponseWriter, status int, contentType []string, body []byte) error {
 	header := w.Header()
-	header["Cache-Control"] = noStore
+	if _, chosen := header["Cache-Control"]; !chosen || status != http.StatusOK && status != http.StatusNotModified {
+		header["Cache-Control"] = noStore
+	}
 	if status == http.StatusNoContent || status == http.StatusNotModified {
 		w.WriteHeader(status)
 		return nil

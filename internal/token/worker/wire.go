@@ -37,6 +37,7 @@ const (
 	frameAdopt     = 15
 	frameErase     = 16
 	frameIntake    = 17
+	frameMove      = 18
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )
