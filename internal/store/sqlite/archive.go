@@ -103,7 +103,10 @@ func build(ctx context.Context, path string, fill func(put func(store.Record) er
 		return err
 	}
 	err = s.fill(ctx, fill)
-	if err := errors.Join(err, s.Close()); err != nil {
+	if closing := s.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
 		return err
 	}
 	f, err := os.Open(path)
