@@ -26,7 +26,7 @@ func (a *app) snapshotRehearseCommand() *cobra.Command {
 custodians, and use every version of every key: test ciphertexts of the snapshot are
 opened, signatures verified with the public keys. The running server is not touched.
 
---token-dir is a backup of the HSM token's files, for the embedded token and for
+--hsm-backup is a backup of the HSM token's files, for the embedded token and for
 SoftHSM2: it is copied, and the copy is used. Without it the embedded token of the
 configuration is copied; a token of another PKCS#11 module is logged in to and used,
 and nothing in it is changed.
@@ -34,7 +34,7 @@ and nothing in it is changed.
 Shares are asked for without echo, or read from standard input, one a line. The exit
 status is 0 if every key opened, 1 if not.`,
 		Example: "  claviger snapshot rehearse --config /etc/claviger/claviger.toml /backup/claviger.snap\n" +
-			"  claviger snapshot rehearse --token-dir /backup/tokens --public-key audit.pem /backup/claviger.snap",
+			"  claviger snapshot rehearse --hsm-backup /backup/tokens --public-key audit.pem /backup/claviger.snap",
 		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := config.Load(configPath(cmd, f.config))
@@ -53,7 +53,7 @@ status is 0 if every key opened, 1 if not.`,
 		},
 	}
 	f.all(cmd)
-	cmd.Flags().StringVar(&r.TokenDir, "token-dir", "", "backup of the HSM token's files, which is copied")
+	cmd.Flags().StringVar(&r.TokenDir, "hsm-backup", "", "backup of the HSM token's files, which is copied")
 	cmd.Flags().StringVar(&r.Scratch, "scratch", "", "directory for the copies; default is that for temporary files")
 	return cmd
 }

@@ -130,7 +130,7 @@ func (r Rehearsing) config(cfg *config.Config, dir string) (*config.Config, erro
 	}
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return nil, (&fault.Error{Kind: fault.NotFound, Msg: "the backup of the HSM token cannot be copied", Err: err}).
-			WithHint("--token-dir names the directory itself, with the token's files in it")
+			WithHint("--hsm-backup names the directory itself, with the token's files in it")
 	}
 	if err := onlyOurs(to); err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func checkSnapshotToken(ctx context.Context, cfg *config.Config, want *snapshot.
 	if err != nil {
 		return err
 	}
-	const hint = "bring that token back, or transfer the keys to this one first; to restore without looking at the HSM say --any-token, and the server stays sealed until its token is there"
+	const hint = "bring that token back, or restore it from the HSM's own backup; to restore without looking at the HSM say --any-token, and the server stays sealed until its token is there"
 	st, err := device.State(ctx)
 	switch {
 	case err != nil:

@@ -175,7 +175,7 @@ func TestDisasterDrill(t *testing.T) {
 		Keys, Versions, Proved, Worked int
 		Failed                         []any
 	}
-	text := m.ok(t, `claviger snapshot rehearse --format json --token-dir "$BACKUP/tokens" "$BACKUP/claviger.snap" > shown 2>warnings`, shares)
+	text := m.ok(t, `claviger snapshot rehearse --format json --hsm-backup "$BACKUP/tokens" "$BACKUP/claviger.snap" > shown 2>warnings`, shares)
 	shownText, err := os.ReadFile(filepath.Join(m.dir, "shown"))
 	if err == nil {
 		err = json.Unmarshal(shownText, &shown)
