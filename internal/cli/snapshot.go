@@ -263,7 +263,12 @@ else is touched. The HSM is asked whether it shows the snapshot's token, without
 PIN.
 
 A store that is there already is refused. --force sets it aside, under another name
-in the same directory, if it is the same store at another time.`,
+in the same directory, if it is the same store at another time.
+
+--new-hsm restores for another HSM token, which has got the KEK of the snapshot's
+token and has a user PIN. The PIN is asked for, then shares of the custodians, as
+many as unseal; or they are the lines of standard input, in that order. From then on
+the same custodians unseal with the new token.`,
 		Example: "  claviger snapshot restore --config /etc/claviger/claviger.toml --public-key audit.pem /backup/claviger.snap",
 		Args:    takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -271,8 +276,14 @@ in the same directory, if it is the same store at another time.`,
 			if err != nil {
 				return err
 			}
+			if r.NewToken && r.AnyToken {
+				return usagef("--new-hsm and --any-token exclude each other")
+			}
 			p := newProgress(&a.ui, "Restored")
 			r.File = f.file(args[0], p)
+			ask := a.secretReader()
+			r.PIN = func(ctx context.Context) ([]byte, error) { return ask(ctx, "User PIN of the HSM token") }
+			r.Share = shares(ask)
 			restored, err := r.Run(cmd.Context(), cfg)
 			p.end()
 			if err != nil {
@@ -283,6 +294,7 @@ in the same directory, if it is the same store at another time.`,
 	}
 	f.all(cmd)
 	cmd.Flags().BoolVar(&r.Replace, "force", false, "set the store aside that is there already")
+	cmd.Flags().BoolVar(&r.NewToken, "new-hsm", false, "restore for the configured HSM token, which has got the KEK")
 	cmd.Flags().BoolVar(&r.AnyToken, "any-token", false, "restore although the HSM shows another token than the snapshot's, or none")
 	return cmd
 }

@@ -43,7 +43,7 @@ status is 0 if every key opened, 1 if not.`,
 			}
 			p := newProgress(&a.ui, "Read")
 			r.File = f.file(args[0], p)
-			r.Share, r.Logger = a.shareReader(), slog.New(slog.DiscardHandler)
+			r.Share, r.Logger = shares(a.secretReader()), slog.New(slog.DiscardHandler)
 			result, err := r.Run(cmd.Context(), cfg)
 			p.end()
 			if err != nil {
@@ -58,21 +58,29 @@ status is 0 if every key opened, 1 if not.`,
 	return cmd
 }
 
-// shareReader asks for shares, or takes the lines of standard input.
-func (a *app) shareReader() func(ctx context.Context, n, needed int) ([]byte, error) {
+// secretReader asks for secrets one after the other, or takes the lines of standard
+// input.
+func (a *app) secretReader() func(ctx context.Context, prompt string) ([]byte, error) {
 	lines := bufio.NewReader(io.LimitReader(a.in, 256*maxSecret))
-	return func(ctx context.Context, n, needed int) ([]byte, error) {
+	return func(ctx context.Context, prompt string) ([]byte, error) {
 		if isTerminal(a.in) {
-			return a.secret(ctx, fmt.Sprintf("Share %d of %d", n, needed))
+			return a.secret(ctx, prompt)
 		}
 		line, err := lines.ReadBytes('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("read a share from standard input: %w", err)
+			return nil, fmt.Errorf("read from standard input: %w", err)
 		}
 		if line = bytes.TrimSpace(line); len(line) == 0 {
-			return nil, usagef("standard input has %d shares; %d are needed, one a line", n-1, needed)
+			return nil, usagef("standard input ends before: %s; each stands on a line", prompt)
 		}
 		return line, nil
+	}
+}
+
+// shares asks for shares.
+func shares(ask func(context.Context, string) ([]byte, error)) func(ctx context.Context, n, needed int) ([]byte, error) {
+	return func(ctx context.Context, n, needed int) ([]byte, error) {
+		return ask(ctx, fmt.Sprintf("Share %d of %d", n, needed))
 	}
 }
 

@@ -72,6 +72,12 @@ type Restoring struct {
 	// AnyToken restores although the HSM shows another token than the snapshot's, or
 	// none.
 	AnyToken bool
+	// NewToken takes the configured HSM token, which has got the KEK of the snapshot's
+	// token, in the place of that one. PIN asks for its user PIN, Share for share n of
+	// as many as unseal; what they return is wiped.
+	NewToken bool
+	PIN      func(ctx context.Context) ([]byte, error)
+	Share    func(ctx context.Context, n, needed int) ([]byte, error)
 }
 
 // Restored is the outcome of Run.
@@ -85,7 +91,7 @@ type Restored struct {
 
 // Run restores a snapshot into the state directory of a server that does not run. The
 // store appears whole or not at all, and nothing else is touched.
-func (r Restoring) Run(ctx context.Context, cfg *config.Config) (*Restored, error) {
+func (r Restoring) Run(ctx context.Context, cfg *config.Config) (_ *Restored, err error) {
 	there, err := describeStore(ctx, cfg, r.Replace)
 	if err != nil {
 		return nil, err
@@ -95,15 +101,23 @@ func (r Restoring) Run(ctx context.Context, cfg *config.Config) (*Restored, erro
 			return fault.New(fault.Conflict, "the store at %s is another one (%s) than that of the snapshot (%s); nothing was changed", cfg.Store.Path, there.ClusterID, m.StoreID).
 				WithHint("move it away yourself if the snapshot is really to take its place")
 		}
-		if r.AnyToken {
+		if r.AnyToken || r.NewToken {
 			return nil
 		}
 		return checkSnapshotToken(ctx, cfg, &m.Token)
 	}
+	rebind, err := r.rebinding(ctx, cfg, check)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rebind.close()) }()
 	out := &Restored{}
 	out.Aside, err = sqlite.Build(ctx, cfg.Store.Path, r.Replace, func(put func(store.Record) error) (err error) {
-		out.Report, err = r.File.read(snapshot.Reading{Manifest: check, Record: func(rec store.Record) error {
+		out.Report, err = r.File.read(snapshot.Reading{Manifest: check, Record: func(rec store.Record) (err error) {
 			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if rec, err = rebind.record(ctx, rec); err != nil {
 				return err
 			}
 			return put(rec)
@@ -147,7 +161,7 @@ func checkSnapshotToken(ctx context.Context, cfg *config.Config, want *snapshot.
 	if err != nil {
 		return err
 	}
-	const hint = "bring that token back, or restore it from the HSM's own backup; to restore without looking at the HSM say --any-token, and the server stays sealed until its token is there"
+	const hint = "bring that token back, or restore it from the HSM's own backup; a token that has got its KEK is taken with --new-hsm; to restore without looking at the HSM say --any-token, and the server stays sealed until its token is there"
 	st, err := device.State(ctx)
 	switch {
 	case err != nil:

@@ -119,6 +119,9 @@ func (s *Server) taking(ctx context.Context, archive store.Archive, proofs strin
 			Audit: snapshot.Audit{Seq: head.Seq, Hash: fmt.Sprintf("%x", head.Hash)},
 		},
 	}
+	if t.Manifest.Recovery, err = s.recovery(ctx, tok, custody.ClusterID); err != nil {
+		return nil, err
+	}
 	if proofs != api.ProofsNone {
 		t.Proofs = func(ctx context.Context, put func([]byte) error) error {
 			failed, err := s.keys.Proofs(ctx, proofs != api.ProofsLatest, put)

@@ -41,6 +41,17 @@ type Manifest struct {
 	Tables  map[string]int64 `json:"tables"`
 	// Proofs counts the blobs in proofs.bin.
 	Proofs int64 `json:"proofs"`
+	// Recovery is there if the KEK can be transferred to another HSM token.
+	Recovery *Recovery `json:"recovery,omitempty"`
+}
+
+// Recovery are the storage keys of all terms, one after the other, under AES-256-GCM
+// with a key that the KEK wraps and the associated data "claviger snapshot storage
+// keys 1" ‖ 0 ‖ store id: they open in every HSM token that has the KEK.
+type Recovery struct {
+	Key    []byte `json:"key"` // wrapped by the KEK
+	Nonce  []byte `json:"nonce"`
+	Sealed []byte `json:"sealed"`
 }
 
 // Token names the HSM token that the snapshot was taken with.

@@ -41,6 +41,8 @@ func TestRestoreRefusals(t *testing.T) {
 	m.Stop()
 	bad("a store that is there", "there is a database", `claviger snapshot restore "$BACKUP/claviger.snap"`, "")
 	bad("another store's", "is another one", `claviger snapshot restore --force `+filepath.Join(other.backup, "claviger.snap"), "")
+	bad("a KEK that can't leave", "not made transferable", `claviger snapshot restore --force --new-hsm "$BACKUP/claviger.snap"`, "pin\n")
+	bad("two wishes", "exclude each other", `claviger snapshot restore --any-token --new-hsm "$BACKUP/claviger.snap"`, "")
 	whole, err := os.ReadFile(snap)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +54,7 @@ func TestRestoreRefusals(t *testing.T) {
 		}
 		bad(fmt.Sprintf("cut to %d bytes", n), "snapshot", `claviger snapshot restore --force "$BACKUP/cut.snap"`, "")
 	}
-	bad("too few shares", "shares", `claviger snapshot rehearse --hsm-backup "$BACKUP/tokens" "$BACKUP/claviger.snap"`, m.Shares[0]+"\n")
+	bad("too few shares", "Share 2 of 2", `claviger snapshot rehearse --hsm-backup "$BACKUP/tokens" "$BACKUP/claviger.snap"`, m.Shares[0]+"\n")
 	bad("another server's share", "share", `claviger snapshot rehearse --hsm-backup "$BACKUP/tokens" "$BACKUP/claviger.snap"`, other.Shares[0]+"\n"+m.Shares[0]+"\n")
 	bad("no token", "cannot be copied", `claviger snapshot rehearse --hsm-backup "$BACKUP/none" "$BACKUP/claviger.snap"`, m.Shares[0]+"\n"+m.Shares[1]+"\n")
 	if err := os.Rename(m.tokens, m.tokens+".away"); err != nil {
