@@ -46,7 +46,9 @@ var allowed = []struct {
 	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11", "internal/harden"}},
 	{"internal/store", []string{"internal/fault"}},
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
+	{"internal/snapshot", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
+		"internal/snapshot",
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",

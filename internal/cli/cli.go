@@ -80,7 +80,7 @@ func (a *app) root() *cobra.Command {
 		commands []*cobra.Command
 	}{
 		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.sealCommand(), a.custodyCommand(),
-			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
+			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.snapshotCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),
 			a.backupCommand()}},

@@ -34,25 +34,30 @@ func (p *progress) show(at server.PoolProgress) {
 	if at.Total < 2 {
 		return
 	}
+	p.draw(int64(at.Files), int64(at.Total), func() string { return p.text(at) })
+}
+
+// draw shows that part of whole is done, in the words of text.
+func (p *progress) draw(part, whole int64, text func() string) {
 	if p.tty {
-		p.bar(at)
+		p.bar(part, whole, text)
 		return
 	}
-	if tenth := at.Files * 10 / at.Total; tenth > p.tenth {
+	if tenth := int(part * 10 / whole); tenth > p.tenth {
 		p.tenth = tenth
-		p.ui.say("%s", p.text(at))
+		p.ui.say("%s", text())
 	}
 }
 
-func (p *progress) bar(at server.PoolProgress) {
+func (p *progress) bar(part, whole int64, text func() string) {
 	now := p.now()
-	if done := at.Files == at.Total; now.Sub(p.last) < barEvery && !done {
+	if done := part == whole; now.Sub(p.last) < barEvery && !done {
 		return
 	}
 	p.last = now
 	const width = 30
-	full := at.Files * width / at.Total
-	fmt.Fprintf(p.ui.err, "\r[%s%s] %s\x1b[K", strings.Repeat("#", full), strings.Repeat("-", width-full), p.text(at))
+	full := int(part * width / whole)
+	fmt.Fprintf(p.ui.err, "\r[%s%s] %s\x1b[K", strings.Repeat("#", full), strings.Repeat("-", width-full), text())
 }
 
 // end leaves the line of the bar.

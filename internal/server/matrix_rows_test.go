@@ -62,6 +62,8 @@ var matrixRows = map[string]matrixRow{
 	"sys.mount.tuning":           {path: "mounts/transit/tune", status: 200, unknown: "mounts/nowhere/tune"},
 	"sys.mount.tune":             {path: "mounts/transit/tune", body: `{"description":"tuned"}`, status: 204, unknown: `mounts/nowhere/tune {"description":"x"}`},
 	"sys.key-status":             {path: "key-status", status: 200},
+	"sys.snapshot":               {path: "storage/raft/snapshot", status: 200},
+	"sys.snapshot.status":        {path: "snapshot", status: 200},
 	"sys.mount.holders":          {path: "internal/ui/mounts", status: 200},
 	"sys.remount":                {path: "remount", body: `{"from":"transit","to":"moved"}`, status: 200, alone: true},
 	"sys.remount.status":         {path: "remount/status/$MIGRATION", status: 200, unknown: "remount/status/none"},

@@ -59,6 +59,7 @@ type Server struct {
 	custody   *custody.Custody
 	guard     *guard.Guard
 	metrics   *metrics
+	snapshots snapshots
 	handler   http.Handler
 	own       *ownCertificate // nil if no listener has it
 	listeners []*listener
@@ -206,6 +207,7 @@ func (s *Server) buildServices(device token.Device) (err error) {
 		return err
 	}
 	s.metrics.watch(s.custody.State)
+	s.metrics.watchSnapshots(&s.snapshots)
 	return s.guard.Register(s.operations()...)
 }
 

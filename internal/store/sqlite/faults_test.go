@@ -140,7 +140,7 @@ func smallDisk(t *testing.T, size string) string {
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("mounting a file system is not permitted here: %v", err)
 	}
-	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	t.Cleanup(func() { syscall.Unmount(dir, unix.MNT_DETACH) }) // processes that other tests start may hold it
 	return dir
 }
 
