@@ -37,6 +37,8 @@ const (
 	frameAdopt     = 15
 	frameErase     = 16
 	frameIntake    = 17
+	frameSetPIN    = 18 // control
+	frameTryPIN    = 19
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )
