@@ -338,7 +338,7 @@ func TestRekeyRefused(t *testing.T) {
 	refused("sys.rekey.update", &api.GiveRekeyShare{Key: old[0]}, fault.Invalid, "no barrier rekey in progress")
 	refused("sys.rekey.verify", &api.GiveRekeyShare{Key: old[0]}, fault.Invalid, "no rekey verification in progress")
 	refused("sys.rekey.verify.status", nil, fault.Invalid, "no rekey verification in progress")
-	refused("sys.rekey.backup", nil, fault.NotFound, "no backed-up keys")
+	refused("sys.rekey.backup", nil, fault.Invalid, "no backed-up keys")
 	for _, x := range []struct {
 		req  api.StartRekey
 		want string
