@@ -87,6 +87,8 @@ type PKIACME struct {
 	AccountsPerHour        int      `json:"accounts_per_hour" doc:"how many accounts may be made in an hour"`
 	OrdersPerHour          int      `json:"orders_per_hour" doc:"how many orders an account may make in an hour"`
 	FailuresPerHour        int      `json:"failures_per_hour" doc:"how many validations of an account may fail in an hour"`
+
+	Profiles map[string]string `json:"profiles" audit:"plain" doc:"profiles that orders may name in directories without a role, and the role of each"`
 }
 
 // SetPKIACME changes PKIACME; absent fields stay as they are.
@@ -104,6 +106,8 @@ type SetPKIACME struct {
 	AccountsPerHour        *int      `json:"accounts_per_hour,omitempty" doc:"how many accounts may be made in an hour, default 1000"`
 	OrdersPerHour          *int      `json:"orders_per_hour,omitempty" doc:"how many orders an account may make in an hour, default 300"`
 	FailuresPerHour        *int      `json:"failures_per_hour,omitempty" doc:"how many validations of an account may fail in an hour, default 60"`
+
+	Profiles *map[string]string `json:"profiles,omitempty" audit:"plain" doc:"profiles that orders may name in directories without a role, and the role of each; default none"`
 }
 
 // PKINewEAB asks for a key that binds one new ACME account (RFC 8555 section 7.3.4).

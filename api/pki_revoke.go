@@ -26,6 +26,7 @@ type PKICRLConfig struct {
 	EnableDelta                bool   `json:"enable_delta" doc:"make delta CRLs of what was revoked since the CRL; needs auto_rebuild"`
 	DeltaRebuildInterval       string `json:"delta_rebuild_interval" audit:"plain" doc:"how often delta CRLs are made"`
 	AllowExpiredCertRevocation bool   `json:"allow_expired_cert_revocation" doc:"take revocations of certificates that have expired"`
+	Shards                     int    `json:"shards" doc:"how many shards of the CRL new certificates are distributed over, 0 for none"`
 }
 
 // SetPKICRLConfig changes PKICRLConfig; absent fields stay as they are.
@@ -39,6 +40,14 @@ type SetPKICRLConfig struct {
 	EnableDelta                *bool    `json:"enable_delta,omitempty" doc:"make delta CRLs of what was revoked since the CRL; needs auto_rebuild"`
 	DeltaRebuildInterval       *Seconds `json:"delta_rebuild_interval,omitempty" doc:"how often delta CRLs are made, default 15m"`
 	AllowExpiredCertRevocation *bool    `json:"allow_expired_cert_revocation,omitempty" doc:"take revocations of certificates that have expired"`
+	Shards                     *int     `json:"shards,omitempty" doc:"divide the CRL: new certificates name one of so many shards, a power of two up to 256; needs config/cluster; default 0, none"`
+}
+
+// PKICRLShard names a part of a CRL.
+type PKICRLShard struct {
+	Issuer string `json:"-" path:"issuer" audit:"plain" doc:"the issuer: its name, its id, or default"`
+	Count  int    `json:"-" path:"count" doc:"how many shards there are"`
+	Index  int    `json:"-" path:"index" doc:"which of them, from 0"`
 }
 
 // PKISuccess tells that it was done.

@@ -17,9 +17,15 @@ type SetPKIRole struct {
 	NotAfter  *string  `json:"not_after,omitempty" audit:"plain" doc:"fixed end of validity instead of a duration, RFC 3339"`
 
 	NotBeforeDuration *Seconds `json:"not_before_duration,omitempty" doc:"how far the validity begins in the past, default 30s"`
+	NotBefore         *string  `json:"not_before,omitempty" audit:"plain" doc:"fixed begin of validity instead of a duration, RFC 3339"`
+	NotBeforeBound    *string  `json:"not_before_bound,omitempty" audit:"plain" doc:"not_before of requests: permit (default), forbid, or duration, which allows it within not_before_duration"`
+	NotAfterBound     *string  `json:"not_after_bound,omitempty" audit:"plain" doc:"not_after of requests: permit (default), forbid, or ttl-limited, which allows it within ttl; or the latest end of all certificates, RFC 3339"`
 
 	AllowLocalhost            *bool     `json:"allow_localhost,omitempty" doc:"allow localhost and localdomain; default true"`
 	AllowedDomains            *[]string `json:"allowed_domains,omitempty" audit:"plain" doc:"domains that the following rules speak of"`
+	AllowedDomainsTemplate    *bool     `json:"allowed_domains_template,omitempty" doc:"allowed_domains may have templates such as {{identity.entity.name}}; client tokens have no entities, so those match nothing"`
+	AllowTokenDisplayName     *bool     `json:"allow_token_displayname,omitempty" doc:"allow the caller's display name, and with allow_subdomains names below it"`
+	AllowGlobsInTemplates     *bool     `json:"allow_globs_in_identity_templates,omitempty" doc:"kept for other programs; templates have no values that could hold a *"`
 	AllowBareDomains          *bool     `json:"allow_bare_domains,omitempty" doc:"allow the domains themselves"`
 	AllowSubdomains           *bool     `json:"allow_subdomains,omitempty" doc:"allow names below the domains, wildcards included"`
 	AllowGlobDomains          *bool     `json:"allow_glob_domains,omitempty" doc:"* in a domain stands for any text"`
@@ -29,6 +35,7 @@ type SetPKIRole struct {
 	AllowIPSANs               *bool     `json:"allow_ip_sans,omitempty" doc:"allow IP addresses; default true"`
 	AllowedIPSANsCIDR         *[]string `json:"allowed_ip_sans_cidr,omitempty" audit:"plain" doc:"networks that IP addresses must lie in; none means any"`
 	AllowedURISANs            *[]string `json:"allowed_uri_sans,omitempty" audit:"plain" doc:"URIs that are allowed; * stands for any text"`
+	AllowedURISANsTemplate    *bool     `json:"allowed_uri_sans_template,omitempty" doc:"allowed_uri_sans may have templates; see allowed_domains_template"`
 	AllowedOtherSANs          *[]string `json:"allowed_other_sans,omitempty" audit:"plain" doc:"other names that are allowed, as OID;UTF8:glob, or *"`
 	AllowedSerialNumbers      *[]string `json:"allowed_serial_numbers,omitempty" audit:"plain" doc:"globs of serial numbers that the subject may have"`
 	AllowedUserIDs            *[]string `json:"allowed_user_ids,omitempty" audit:"plain" doc:"globs of user ids that the subject may have"`
@@ -73,8 +80,14 @@ type PKIRole struct {
 	MaxTTL                        Seconds  `json:"max_ttl"`
 	NotAfter                      string   `json:"not_after" audit:"plain"`
 	NotBeforeDuration             Seconds  `json:"not_before_duration"`
+	NotBefore                     string   `json:"not_before" audit:"plain"`
+	NotBeforeBound                string   `json:"not_before_bound" audit:"plain"`
+	NotAfterBound                 string   `json:"not_after_bound" audit:"plain"`
 	AllowLocalhost                bool     `json:"allow_localhost"`
 	AllowedDomains                []string `json:"allowed_domains" audit:"plain"`
+	AllowedDomainsTemplate        bool     `json:"allowed_domains_template"`
+	AllowTokenDisplayName         bool     `json:"allow_token_displayname"`
+	AllowGlobsInTemplates         bool     `json:"allow_globs_in_identity_templates"`
 	AllowBareDomains              bool     `json:"allow_bare_domains"`
 	AllowSubdomains               bool     `json:"allow_subdomains"`
 	AllowGlobDomains              bool     `json:"allow_glob_domains"`
@@ -84,6 +97,7 @@ type PKIRole struct {
 	AllowIPSANs                   bool     `json:"allow_ip_sans"`
 	AllowedIPSANsCIDR             []string `json:"allowed_ip_sans_cidr" audit:"plain"`
 	AllowedURISANs                []string `json:"allowed_uri_sans" audit:"plain"`
+	AllowedURISANsTemplate        bool     `json:"allowed_uri_sans_template"`
 	AllowedOtherSANs              []string `json:"allowed_other_sans" audit:"plain"`
 	AllowedSerialNumbers          []string `json:"allowed_serial_numbers" audit:"plain"`
 	AllowedUserIDs                []string `json:"allowed_user_ids" audit:"plain"`

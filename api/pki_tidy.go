@@ -9,6 +9,9 @@ type PKITidy struct {
 	IssuerSafetyBuffer *Seconds `json:"issuer_safety_buffer,omitempty" doc:"how long after its end an issuer is kept, default 8760h"`
 	PauseDuration      Seconds  `json:"pause_duration,omitempty" doc:"pause after each thousand certificates, default none"`
 
+	TidyACME                bool     `json:"tidy_acme,omitempty" doc:"remove ACME orders that are over, revoke and later remove accounts without orders"`
+	ACMEAccountSafetyBuffer *Seconds `json:"acme_account_safety_buffer,omitempty" doc:"how old an account without orders is when it is revoked, and how long after its end it is removed; default 720h"`
+
 	TidyRevokedCertIssuerAssociations bool `json:"tidy_revoked_cert_issuer_associations,omitempty" doc:"accepted for other programs; the records here always name their issuer"`
 }
 
@@ -24,12 +27,19 @@ type PKITidyStatus struct {
 	RevokedCertDeletedCount int    `json:"revoked_cert_deleted_count"`
 	MissingIssuerCertCount  int    `json:"missing_issuer_cert_count"`
 
+	TotalACMEAccountCount   int `json:"total_acme_account_count" doc:"ACME accounts that were looked at"`
+	ACMEAccountRevokedCount int `json:"acme_account_revoked_count" doc:"ACME accounts without orders that were revoked"`
+	ACMEAccountDeletedCount int `json:"acme_account_deleted_count" doc:"ACME accounts that had ended and were removed"`
+	ACMEOrdersDeletedCount  int `json:"acme_orders_deleted_count" doc:"ACME orders that were removed, with their authorizations"`
+
 	TidyCertStore                     bool    `json:"tidy_cert_store"`
 	TidyRevokedCerts                  bool    `json:"tidy_revoked_certs"`
 	TidyRevokedCertIssuerAssociations bool    `json:"tidy_revoked_cert_issuer_associations"`
 	TidyExpiredIssuers                bool    `json:"tidy_expired_issuers"`
+	TidyACME                          bool    `json:"tidy_acme"`
 	SafetyBuffer                      Seconds `json:"safety_buffer"`
 	IssuerSafetyBuffer                Seconds `json:"issuer_safety_buffer"`
+	ACMEAccountSafetyBuffer           Seconds `json:"acme_account_safety_buffer"`
 	PauseDuration                     string  `json:"pause_duration" audit:"plain"`
 }
 
@@ -41,8 +51,10 @@ type PKIAutoTidy struct {
 	TidyRevokedCerts                  bool    `json:"tidy_revoked_certs"`
 	TidyRevokedCertIssuerAssociations bool    `json:"tidy_revoked_cert_issuer_associations"`
 	TidyExpiredIssuers                bool    `json:"tidy_expired_issuers"`
+	TidyACME                          bool    `json:"tidy_acme"`
 	SafetyBuffer                      Seconds `json:"safety_buffer"`
 	IssuerSafetyBuffer                Seconds `json:"issuer_safety_buffer"`
+	ACMEAccountSafetyBuffer           Seconds `json:"acme_account_safety_buffer"`
 	PauseDuration                     string  `json:"pause_duration" audit:"plain"`
 }
 
@@ -57,4 +69,6 @@ type SetPKIAutoTidy struct {
 	SafetyBuffer                      *Seconds `json:"safety_buffer,omitempty" doc:"as in tidy"`
 	IssuerSafetyBuffer                *Seconds `json:"issuer_safety_buffer,omitempty" doc:"as in tidy"`
 	PauseDuration                     *Seconds `json:"pause_duration,omitempty" doc:"as in tidy"`
+	TidyACME                          *bool    `json:"tidy_acme,omitempty" doc:"as in tidy"`
+	ACMEAccountSafetyBuffer           *Seconds `json:"acme_account_safety_buffer,omitempty" doc:"as in tidy"`
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -80,9 +81,18 @@ var asArgument = map[string]bool{
 	"key-size":          true,
 	"tls-key":           true, // a file
 	"key":               true, // a name
+	"key-type":          true, // ec
+	"key-bits":          true,
+	"key-name":          true,
+	"key-out":           true, // a file
+	"key-usage":         true,
+	"ext-key-usage":     true,
 	"shares":            true, // how many
 	"public-keys":       true, // a directory
 	"share-dir":         true, // a directory of encrypted ones
+	"pin":               true, // cryptech_backup's, which is refused
+	"pin-fd":            true, // the number of a file descriptor
+	"keylen":            true, // bits
 }
 
 func checkFlag(t *testing.T, cmd *cobra.Command, f *pflag.Flag) {
@@ -107,7 +117,7 @@ func checkExample(t *testing.T, line string) {
 	}
 	call, _, _ = strings.Cut(call, " >")
 	call, _, _ = strings.Cut(call, " <")
-	args := strings.Fields(strings.ReplaceAll(call, "'keys of payments'", "words"))
+	args := strings.Fields(regexp.MustCompile(`'[^']*'`).ReplaceAllString(call, "words"))
 	a, _, _ := testApp(t)
 	cmd, rest, err := a.root().Find(args)
 	if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ is told at once. Nothing is changed and no server is called.`,
 			if p, ok := errors.AsType[config.Problems](cfg.CheckFiles()); ok {
 				return fault.New(fault.Invalid, "configuration %s: %v", file, p)
 			}
-			for _, w := range cfg.Warnings() {
+			for _, w := range append(cfg.Warnings(), cfg.CertificateWarnings(time.Now())...) {
 				a.warn(w)
 			}
 			a.say("%s is right.", file)

@@ -16,6 +16,7 @@ var programs = []struct {
 	{"hsmdaemon", (*app).hsmdaemonCommand},
 	{"cryptoserver", (*app).cryptoserverCommand},
 	{"movault", (*app).movaultCommand},
+	{"cryptech_backup", (*app).cryptechBackupCommand},
 }
 
 // programCommands returns the commands of all programs.

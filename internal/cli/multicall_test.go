@@ -12,6 +12,7 @@ func TestCalledAs(t *testing.T) {
 		{[]string{"/usr/local/bin/hsmdaemon", "genkey", "x"}, []string{"hsmdaemon", "genkey", "x"}},
 		{[]string{"hsmdaemon"}, []string{"hsmdaemon"}},
 		{[]string{"./cryptoserver", "--index", "current"}, []string{"cryptoserver", "--index", "current"}},
+		{[]string{"/opt/cryptech_backup", "export", "-i", "x"}, []string{"cryptech_backup", "export", "-i", "x"}},
 		{[]string{"hsmdaemon-0.0.8"}, []string{}},
 		{[]string{""}, []string{}},
 	} {

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == workerCommand {
 		os.Exit(worker.Main())
 	}
-	testscript.Main(m, map[string]func(){"claviger": func() { os.Exit(Main()) }})
+	run := func() { os.Exit(Main()) }
+	testscript.Main(m, map[string]func(){"claviger": run, "cryptech_backup": run})
 }
 
 // TestScripts runs each script of testdata/script in a directory of its own. A

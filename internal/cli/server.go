@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -121,7 +122,7 @@ func listenAt(cfg *config.Config, addresses []string) error {
 
 // serve runs the server until ctx ends. ready is told of it when it listens.
 func (a *app) serve(ctx context.Context, cfg *config.Config, o server.Options, ready func(*server.Server)) error {
-	for _, w := range cfg.Warnings() {
+	for _, w := range append(cfg.Warnings(), cfg.CertificateWarnings(time.Now())...) {
 		o.Logger.Warn(w)
 	}
 	s, err := server.New(cfg, o)

@@ -111,6 +111,12 @@ func (u *ui) secret(ctx context.Context, prompt string) ([]byte, error) {
 	if !isTerminal(u.in) {
 		return firstLine(u.in)
 	}
+	line, err := u.hidden(ctx, prompt)
+	return bytes.TrimSpace(line), err
+}
+
+// hidden asks for a secret on the terminal, and keeps blanks around it.
+func (u *ui) hidden(ctx context.Context, prompt string) ([]byte, error) {
 	fd := int(u.in.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -132,7 +138,7 @@ func (u *ui) secret(ctx context.Context, prompt string) ([]byte, error) {
 		if a.err != nil {
 			return nil, fmt.Errorf("read the secret: %w", a.err)
 		}
-		return bytes.TrimSpace(a.line), nil
+		return a.line, nil
 	case <-ctx.Done():
 		fmt.Fprintln(u.err)
 		// The reading goes on until the process ends; the echo must not stay off.

@@ -28,14 +28,16 @@ type Config struct {
 	ClusterName string `toml:"cluster_name"`
 	// Listeners are where the API is served, at least one.
 	Listeners []Listener `toml:"listener"`
-	Store     Store      `toml:"store"`
-	Audit     Audit      `toml:"audit"`
-	Token     Token      `toml:"token"`
-	HMACPool  HMACPool   `toml:"hmacpool"`
-	Custody   Custody    `toml:"custody"`
-	Front     Fronts     `toml:"front"`
-	Log       Log        `toml:"log"`
-	Limits    Limits     `toml:"limits"`
+	// Certificate is that of the listeners with tls_own.
+	Certificate Certificate `toml:"certificate"`
+	Store       Store       `toml:"store"`
+	Audit       Audit       `toml:"audit"`
+	Token       Token       `toml:"token"`
+	HMACPool    HMACPool    `toml:"hmacpool"`
+	Custody     Custody     `toml:"custody"`
+	Front       Fronts      `toml:"front"`
+	Log         Log         `toml:"log"`
+	Limits      Limits      `toml:"limits"`
 }
 
 // Listener is one address at which the API is served.
@@ -48,6 +50,9 @@ type Listener struct {
 	// its key. Both or neither.
 	TLSCert string `toml:"tls_cert"`
 	TLSKey  string `toml:"tls_key"`
+	// TLSOwn takes the certificate that the server issues to itself, see
+	// Config.Certificate, in place of files.
+	TLSOwn bool `toml:"tls_own"`
 	// ClientCA is a PEM file of certification authorities. If it is given,
 	// every client must show a certificate that one of them issued.
 	ClientCA string `toml:"client_ca"`
@@ -154,8 +159,9 @@ type Limits struct {
 // defaults returns the default configuration with paths as they are written.
 func defaults() *Config {
 	return &Config{
-		DataDir: "/var/lib/claviger",
-		Store:   Store{Driver: "sqlite", Path: "claviger.db"},
+		DataDir:     "/var/lib/claviger",
+		Certificate: defaultCertificate(),
+		Store:       Store{Driver: "sqlite", Path: "claviger.db"},
 		Audit: Audit{
 			Path:               "audit.log",
 			CheckpointEvery:    10_000,
@@ -211,6 +217,7 @@ func (c *Config) complete() {
 		}
 		c.absolute(&l.TLSCert, &l.TLSKey, &l.ClientCA)
 	}
+	c.completeCertificate()
 	c.completeHMACPool()
 	c.completeFronts()
 	p := &c.Token.PKCS11
@@ -241,7 +248,7 @@ func (l *Listener) FileMode() uint32 {
 }
 
 // TLS tells whether the listener speaks TLS.
-func (l *Listener) TLS() bool { return l.TLSCert != "" }
+func (l *Listener) TLS() bool { return l.TLSCert != "" || l.TLSOwn }
 
 // Local tells whether only this machine can reach the listener.
 func (l *Listener) Local() bool {

@@ -17,6 +17,9 @@ func (c *Config) CheckFiles() error {
 	for i := range c.Listeners {
 		c.Listeners[i].checkFiles(&p, fmt.Sprintf("listener[%d].", i))
 	}
+	if c.UsesOwnCertificate() {
+		c.Certificate.checkFile(&p)
+	}
 	if c.Token.Driver == DriverPKCS11 {
 		c.Token.PKCS11.checkFiles(&p)
 	}
@@ -59,7 +62,7 @@ func (l *Listener) checkFiles(p *Problems, field string) {
 		}
 		return
 	}
-	if l.TLS() {
+	if l.TLSCert != "" {
 		if _, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey); err != nil {
 			p.add(field+"tls_cert", l.TLSCert, "a PEM certificate chain that fits tls_key: "+err.Error())
 		}

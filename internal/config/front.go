@@ -26,7 +26,8 @@ type FrontRow struct {
 // Fronts returns the fronts of the configuration, enabled or not, in their order.
 func (c *Config) Fronts() []FrontRow {
 	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
-		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"est", &c.Front.EST.Front})
+		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"est", &c.Front.EST.Front},
+		FrontRow{"distribution", &c.Front.Distribution.Front})
 }
 
 // Fronts are the sections [front.NAME].
@@ -35,10 +36,12 @@ type Fronts struct {
 	Cryptoserver Cryptoserver `toml:"cryptoserver"`
 	MoVault      MoVault      `toml:"movault"`
 	EST          EST          `toml:"est"`
+	Distribution Distribution `toml:"distribution"`
 }
 
 func defaultFronts() Fronts {
-	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(), EST: defaultEST()}
+	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(), EST: defaultEST(),
+		Distribution: defaultDistribution()}
 }
 
 func (c *Config) completeFronts() {
@@ -46,6 +49,7 @@ func (c *Config) completeFronts() {
 	c.absolute(&c.Front.HSMDaemon.JWTSecretFile, &c.Front.HSMDaemon.LineTokenFile)
 	c.completeCryptoserver()
 	c.completeMoVault()
+	c.completeDistribution()
 	for _, f := range c.Fronts() {
 		if _, ok := f.Socket(); ok && f.Mode == "" {
 			f.Mode = "0660"
@@ -74,6 +78,7 @@ func (c *Config) validateFronts(p *Problems) {
 	c.Front.HSMDaemon.validate(p)
 	c.Front.Cryptoserver.validate(p)
 	c.Front.MoVault.validate(p)
+	c.Front.Distribution.validate(p)
 	c.Front.EST.validate(p)
 }
 
@@ -89,7 +94,8 @@ func (p *Problems) policies(field string, names []string) {
 func (c *Config) frontWarnings() []string {
 	var w []string
 	for _, f := range c.Fronts() {
-		if f.Enabled && !f.TLS() && !f.Local() {
+		// What the front distribution serves is public and signed.
+		if f.Enabled && !f.TLS() && !f.Local() && f.Front != &c.Front.Distribution.Front {
 			w = append(w, fmt.Sprintf("front %s at %s speaks to other machines without TLS: data can be read and altered on the network", f.Name, f.Address))
 		}
 	}

@@ -96,6 +96,7 @@ func (c *Config) Validate() error {
 	p.absolute("hmacpool.dirs", c.HMACPool.Dirs...)
 	c.Custody.validate(&p)
 	c.validateFronts(&p)
+	c.validateCertificate(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "json", "console")
 	if c.Limits.MaxBody < 1<<10 || c.Limits.MaxBody > 1<<30 {
@@ -138,15 +139,17 @@ func (l *Listener) validate(p *Problems, field string) {
 		p.add(field+"mode", l.Mode, "absent: only a unix socket has one")
 	}
 	switch {
+	case l.TLSOwn && (l.TLSCert != "" || l.TLSKey != ""):
+		p.add(field+"tls_own", true, "false, or tls_cert and tls_key absent: a listener has one certificate")
 	case l.TLSCert != "" && l.TLSKey == "":
 		p.add(field+"tls_key", "", "the key of tls_cert, a PEM file")
 	case l.TLSCert == "" && l.TLSKey != "":
 		p.add(field+"tls_cert", "", "the certificate of tls_key, a PEM file")
-	case l.TLSCert == "" && l.ClientCA != "":
-		p.add(field+"client_ca", l.ClientCA, "absent without tls_cert and tls_key: plain HTTP knows no certificates")
-	case l.TLSCert == "" && !l.Local() && !l.Insecure:
-		p.add(field+"address", l.Address, "on loopback, or have tls_cert and tls_key; insecure = true allows plain HTTP that others can read")
-	case l.TLSCert != "" && l.Insecure:
+	case !l.TLS() && l.ClientCA != "":
+		p.add(field+"client_ca", l.ClientCA, "absent without tls_cert and tls_key or tls_own: plain HTTP knows no certificates")
+	case !l.TLS() && !l.Local() && !l.Insecure:
+		p.add(field+"address", l.Address, "on loopback, or have tls_cert and tls_key, or tls_own; insecure = true allows plain HTTP that others can read")
+	case l.TLS() && l.Insecure:
 		p.add(field+"insecure", true, "false: the listener speaks TLS")
 	}
 }
@@ -159,7 +162,7 @@ func (l *Listener) validateSocket(p *Problems, field, path string) {
 	if _, err := parseMode(l.Mode); err != nil {
 		p.add(field+"mode", l.Mode, `an octal permission such as "0660"`)
 	}
-	if l.TLSCert != "" || l.TLSKey != "" || l.ClientCA != "" {
+	if l.TLS() || l.TLSKey != "" || l.ClientCA != "" {
 		p.add(field+"tls_cert", l.TLSCert, "absent: a unix socket is protected by its permission")
 	}
 }

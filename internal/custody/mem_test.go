@@ -97,6 +97,10 @@ func (s *memStore) List(context.Context, string, string, string, int) ([]store.R
 	return nil, errors.New("custody lists nothing")
 }
 
+func (s *memStore) Names(context.Context, string, string, string, int) ([]string, error) {
+	return nil, errors.New("not used here")
+}
+
 func (s *memStore) Apply(_ context.Context, changes ...store.Change) error {
 	failure := s.faults.step("store.Apply")
 	if failure != nil && !s.late {

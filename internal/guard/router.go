@@ -179,11 +179,14 @@ func (n *node) find(path string, verb op.Verb, m *match) bool {
 		}
 		m.n--
 	}
-	return (n.rest != nil || n.tails != nil) && m.n < maxParams && wholeSegments(path) && n.findRest(path, verb, m)
+	return (n.rest != nil || n.tails != nil) && m.n < maxParams && n.findRest(path, verb, m)
 }
 
 // findRest takes the whole path. What a literal follows is preferred.
 func (n *node) findRest(path string, verb op.Verb, m *match) bool {
+	if !wholeSegments(path) && (n.rest == nil || n.rest[verb] == nil || !n.rest[verb].EmptySegments) {
+		return false
+	}
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
 		if l := n.tails[path[i+1:]]; l != nil && l.take(verb, m) {
 			m.push(path[:i])

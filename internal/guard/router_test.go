@@ -19,6 +19,12 @@ type routeReq struct {
 	G string `path:"g"`
 }
 
+// empty is a route whose rest may have empty segments.
+func empty(o *op.Operation) *op.Operation {
+	o.EmptySegments = true
+	return o
+}
+
 func route(name, path string, verb op.Verb) *op.Operation {
 	return op.Define(op.Meta{Name: name, Mount: "k", Path: path, Verb: verb},
 		func(context.Context, *op.Call, *routeReq) (*routeReq, error) { return nil, nil })
@@ -42,6 +48,8 @@ func testTable(t testing.TB) *table {
 		route("mount", "mounts/{a...}", op.Write),
 		route("tune", "mounts/{a...}/tune", op.Write),
 		route("mounts", "mounts", op.Read),
+		empty(route("ocsp", "ocsp/{a...}", op.Read)),
+		route("ocsp-post", "ocsp/{a...}", op.Write),
 		route("six", "six/{a}/{b}/{c}/{d}/{e}/{f}", op.Read),
 	} {
 		if err := tb.add(o); err != nil {
@@ -87,6 +95,10 @@ func TestRoutes(t *testing.T) {
 		{op.Read, "mounts/a/b", "", true, nil},
 		{op.Write, "mounts/a//b", "", false, nil},
 		{op.Write, "mounts//a", "", false, nil},
+		{op.Read, "ocsp/MA/b", "ocsp", true, []string{"MA/b"}},
+		{op.Read, "ocsp/MA//b///c/", "ocsp", true, []string{"MA//b///c/"}},
+		{op.Read, "ocsp//MA", "", false, nil},
+		{op.Write, "ocsp/MA//b", "", false, nil},
 		{op.Write, "mounts/", "", false, nil},
 		{op.Read, "six/1/2/3/4/5/6", "six", true, []string{"1", "2", "3", "4", "5", "6"}},
 		{op.Read, "", "", false, nil},
@@ -147,7 +159,7 @@ func TestRegisterRefuses(t *testing.T) {
 func TestTableIsSorted(t *testing.T) {
 	t.Parallel()
 	tb := testTable(t)
-	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 15 {
+	if !slices.IsSortedFunc(tb.ops, compareOperations) || len(tb.ops) != 17 {
 		t.Errorf("%d operations, sorted %v", len(tb.ops), slices.IsSortedFunc(tb.ops, compareOperations))
 	}
 }

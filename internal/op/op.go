@@ -84,6 +84,8 @@ type Meta struct {
 	// MayMiss operations answer "not found" although their path names nothing: what
 	// they look for is named in the request, or is a default that need not be there.
 	MayMiss bool
+	// EmptySegments lets the last {name...} take a rest with "//" in it.
+	EmptySegments bool
 	// Bare answers carry the response type itself, without Vault's envelope.
 	Bare bool
 	// TopLevel answers repeat the fields of data beside it, for old clients.

@@ -278,7 +278,7 @@ func jsonContent(description string, s *Schema) *Content {
 func Statuses(o *op.Operation) []int {
 	// 403 also where no client token is needed: the configuration may forbid it.
 	list := []int{http.StatusOK, http.StatusBadRequest, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable}
-	if saysNothing(o.Response) {
+	if saysNothing(o.Response) || is[optional](o.Response) {
 		list = append(list, http.StatusNoContent)
 	}
 	if len(paramsOf(o)) > 0 || is[listed](o.Response) || o.MayMiss {
@@ -286,6 +286,9 @@ func Statuses(o *op.Operation) []int {
 	}
 	if o.Verb.HasBody() {
 		list = append(list, http.StatusRequestEntityTooLarge)
+	}
+	if is[fresh](o.Response) && o.Verb == op.Read {
+		list = append(list, http.StatusNotModified)
 	}
 	if o.Verb == op.Patch {
 		list = append(list, http.StatusUnsupportedMediaType)
@@ -311,6 +314,8 @@ func (b *builder) responses(o *op.Operation) map[string]*Content {
 				&Schema{AnyOf: []*Schema{{Ref: "#/components/schemas/ErrorResponse"}, b.answer(o)}})
 		case failed:
 			answers[key] = &Content{Ref: "#/components/responses/" + f.name}
+		case status == http.StatusNotModified:
+			answers[key] = &Content{Description: "The answer is the one that If-None-Match names, or has not changed since If-Modified-Since."}
 		case status == http.StatusNoContent:
 			answers[key] = &Content{Description: "Done."}
 		case rawType(o.Response) != "":

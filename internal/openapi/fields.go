@@ -71,7 +71,11 @@ func pathOf(mount string, o *op.Operation) string {
 type (
 	statused interface{ HTTPStatus() int }
 	listed   interface{ IsEmpty() bool }
-	raw      interface {
+	optional interface{ Optional() } // it may be 204, without a body
+	fresh    interface {
+		Fresh() (made, until time.Time)
+	}
+	raw interface {
 		Raw() (contentType string, body []byte)
 	}
 )

@@ -63,6 +63,8 @@ type acmeDir struct {
 	st     *state
 	role   *api.PKIRole // what may be issued, its issuer included
 	name   string       // of the role, "" if there is none
+	issuer string       // of the directory, "" if that of the role counts
+	byRole bool         // the directory is a role's
 }
 
 // url is the URL of something in the directory.
@@ -96,15 +98,9 @@ func (s *Service) acmeDir(ctx context.Context, c *op.Call, role, issuer string) 
 	if err != nil {
 		return nil, err
 	}
-	d := &acmeDir{mount: c.Mount, prefix: acmePrefix(role, issuer), rules: rules, st: st, name: role}
+	d := &acmeDir{mount: c.Mount, prefix: acmePrefix(role, issuer), rules: rules, st: st, name: role, issuer: issuer, byRole: role != ""}
 	d.base = st.config.Cluster.Path + "/" + d.prefix
-	if d.role, err = d.findRole(role); err != nil {
-		return nil, none
-	}
-	if issuer != "" {
-		d.role.IssuerRef = issuer
-	}
-	if i, err := st.issuer(refOf(d.role.IssuerRef, defaultRef)); err != nil || !d.allowsIssuer(i) || st.config.Cluster.Path == "" {
+	if d.role, err = d.findRole(role); err != nil || st.config.Cluster.Path == "" {
 		return nil, none
 	}
 	return d, nil
@@ -122,9 +118,14 @@ func (d *acmeDir) findRole(name string) (*api.PKIRole, error) {
 		default:
 			role := newRole()
 			role.AllowAnyName, role.KeyType, role.TTL, role.MaxTTL, role.RequireCN = true, "any", acmeTTL, acmeTTL, false
-			return d.restrict(role), nil
+			return d.restrict(role)
 		}
 	}
+	return d.namedRole(name)
+}
+
+// namedRole returns a role that is allowed, a copy.
+func (d *acmeDir) namedRole(name string) (*api.PKIRole, error) {
 	if !slices.Contains(d.rules.AllowedRoles, "*") && !slices.Contains(d.rules.AllowedRoles, name) {
 		return nil, invalid("the role has no directory")
 	}
@@ -133,16 +134,23 @@ func (d *acmeDir) findRole(name string) (*api.PKIRole, error) {
 		return nil, err
 	}
 	copied := *role
-	return d.restrict(&copied), nil
+	return d.restrict(&copied)
 }
 
-// restrict makes certificates of a role such for servers, unless more is allowed.
-func (d *acmeDir) restrict(role *api.PKIRole) *api.PKIRole {
+// restrict gives a role the issuer of the directory, which must be allowed, and
+// makes its certificates such for servers, unless more is allowed.
+func (d *acmeDir) restrict(role *api.PKIRole) (*api.PKIRole, error) {
+	if d.issuer != "" {
+		role.IssuerRef = d.issuer
+	}
+	if i, err := d.st.issuer(refOf(role.IssuerRef, defaultRef)); err != nil || !d.allowsIssuer(i) {
+		return nil, invalid("the issuer has no directory")
+	}
 	if !d.rules.AllowRoleExtKeyUsage {
 		role.ServerFlag, role.ClientFlag, role.CodeSigningFlag, role.EmailProtectionFlag = true, false, false, false
 		role.ExtKeyUsage, role.ExtKeyUsageOIDs = nil, nil
 	}
-	return role
+	return role, nil
 }
 
 func (d *acmeDir) allowsIssuer(i *issuer) bool {
@@ -185,7 +193,8 @@ func (d *acmeDir) links() []string { return []string{`<` + d.url("directory") + 
 
 func (d *acmeDir) directory() (*api.ACMEAnswer, error) {
 	type meta struct {
-		ExternalAccountRequired bool `json:"externalAccountRequired"`
+		ExternalAccountRequired bool              `json:"externalAccountRequired"`
+		Profiles                map[string]string `json:"profiles,omitempty"`
 	}
 	return jsonAnswer(http.StatusOK, struct {
 		NewNonce    string `json:"newNonce"`
@@ -197,7 +206,7 @@ func (d *acmeDir) directory() (*api.ACMEAnswer, error) {
 		Meta        meta   `json:"meta"`
 	}{
 		d.url("new-nonce"), d.url("new-account"), d.url("new-order"), d.url("revoke-cert"), d.url("key-change"), d.url("renewal-info"),
-		meta{d.rules.EABPolicy != eabNotRequired},
+		meta{d.rules.EABPolicy != eabNotRequired, d.profiles()},
 	})
 }
 

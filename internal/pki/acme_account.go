@@ -183,7 +183,7 @@ func (s *Service) acmeUpdate(ctx context.Context, c *acmeCall) (*api.ACMEAnswer,
 	switch r.Status {
 	case "", statusValid:
 	case statusDeactivated:
-		a.Status = statusDeactivated
+		a.Status, a.Ended = statusDeactivated, s.now().UTC()
 	default:
 		return nil, acme.New(acme.Malformed, "the status of an account can be changed to deactivated only")
 	}

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,7 +31,7 @@ const (
 func (s *Service) acmeRules(ctx context.Context, mount string) (*api.PKIACME, int64, error) {
 	rules := &api.PKIACME{
 		AllowedRoles: []string{"*"}, AllowedIssuers: []string{"*"}, DefaultDirectoryPolicy: acmeVerbatim, EABPolicy: eabNotRequired,
-		AllowedNetworks: []string{}, HTTPPort: 80, TLSPort: 443, AccountsPerHour: 1000, OrdersPerHour: 300, FailuresPerHour: 60,
+		AllowedNetworks: []string{}, Profiles: map[string]string{}, HTTPPort: 80, TLSPort: 443, AccountsPerHour: 1000, OrdersPerHour: 300, FailuresPerHour: 60,
 	}
 	version, err := s.store.Get(ctx, tableACMEConfig, mount, rules)
 	if errors.Is(err, store.ErrNotFound) {
@@ -90,6 +91,9 @@ func editACME(rules *api.PKIACME, r *api.SetPKIACME) {
 	} {
 		set(f.to, f.from)
 	}
+	if r.Profiles != nil {
+		rules.Profiles = maps.Clone(*r.Profiles)
+	}
 }
 
 func checkACME(st *state, rules *api.PKIACME) error {
@@ -120,6 +124,9 @@ func checkACME(st *state, rules *api.PKIACME) error {
 	}
 	if !slices.Contains([]string{eabNotRequired, eabNewAccount, eabAlways}, rules.EABPolicy) {
 		return invalid("eab_policy %q is none of %s, %s and %s", rules.EABPolicy, eabNotRequired, eabNewAccount, eabAlways)
+	}
+	if err := checkProfiles(st, rules); err != nil {
+		return err
 	}
 	return checkACMENetwork(rules)
 }

@@ -29,6 +29,9 @@ func (s *Service) finalize(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, e
 	if status != statusReady {
 		return nil, acme.New(acme.OrderNotReady, "the order is %s; it must be ready", status)
 	}
+	if err := c.useProfile(o.Profile); err != nil {
+		return nil, err
+	}
 	p, err := s.orderProfile(c, o)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -28,29 +29,20 @@ const (
 
 // newOrder begins the way to a certificate (RFC 8555 section 7.4).
 func (s *Service) newOrder(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, error) {
-	var r struct {
-		Identifiers []api.ACMEIdentifier `json:"identifiers"`
-		NotBefore   string               `json:"notBefore"`
-		NotAfter    string               `json:"notAfter"`
-		Replaces    string               `json:"replaces"`
+	r, err := parseOrder(c.payload)
+	if err != nil {
+		return nil, err
 	}
-	if err := c.decode(&r); err != nil {
+	if err := c.useProfile(r.Profile); err != nil {
 		return nil, err
 	}
 	if c.role.NoStore {
 		return nil, acme.New(acme.Unauthorized, "the role of this directory keeps no certificates (no_store), which ACME needs")
 	}
-	if r.NotBefore != "" {
-		return nil, acme.New(acme.Malformed, "notBefore is not taken: certificates are valid from now")
-	}
-	if r.NotAfter != "" {
-		if _, err := parseTime("notAfter", r.NotAfter); err != nil {
+	for _, id := range r.Identifiers {
+		if err := c.allowedByRole(id); err != nil {
 			return nil, err
 		}
-	}
-	identifiers, err := c.checkIdentifiers(r.Identifiers)
-	if err != nil {
-		return nil, err
 	}
 	now := s.now().UTC()
 	ok, wait := s.acme.limits.Add("orders of "+c.mount+c.account.ID, c.rules.OrdersPerHour, now)
@@ -60,7 +52,7 @@ func (s *Service) newOrder(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, e
 	if err := s.forgetOrders(ctx, c, now); err != nil {
 		return nil, err
 	}
-	o := &acmeOrder{ID: acmeID(), Account: c.account.ID, Identifiers: identifiers, Expires: now.Add(orderLife).Truncate(time.Second), NotAfter: r.NotAfter}
+	o := &acmeOrder{ID: acmeID(), Account: c.account.ID, Identifiers: r.Identifiers, Expires: now.Add(orderLife).Truncate(time.Second), NotAfter: r.NotAfter, Profile: r.Profile}
 	changes, err := s.newAuthz(c, o)
 	if err != nil {
 		return nil, err
@@ -78,22 +70,45 @@ func (s *Service) newOrder(ctx context.Context, c *acmeCall) (*api.ACMEAnswer, e
 	return s.showOrder(ctx, c, o, http.StatusCreated)
 }
 
-// checkIdentifiers gives names their one form, and refuses those that the role
-// does not allow.
-func (c *acmeCall) checkIdentifiers(list []api.ACMEIdentifier) ([]api.ACMEIdentifier, error) {
+// orderRequest is the payload of newOrder (RFC 8555 section 7.4, RFC 9773 section
+// 5, draft-ietf-acme-profiles section 3).
+type orderRequest struct {
+	Identifiers []api.ACMEIdentifier `json:"identifiers"`
+	NotBefore   string               `json:"notBefore"`
+	NotAfter    string               `json:"notAfter"`
+	Replaces    string               `json:"replaces"`
+	Profile     string               `json:"profile"`
+}
+
+// parseOrder reads and checks the payload of newOrder, as far as that needs no
+// role. Its identifiers come out in their one form, each once.
+func parseOrder(payload []byte) (*orderRequest, error) {
+	var r orderRequest
+	err := json.Unmarshal(payload, &r)
+	switch {
+	case err != nil:
+		return nil, acme.New(acme.Malformed, "the payload is no JSON object as new-order takes it")
+	case r.NotBefore != "":
+		return nil, acme.New(acme.Malformed, "notBefore is not taken: certificates are valid from now")
+	case r.NotAfter != "":
+		if _, err := parseTime("notAfter", r.NotAfter); err != nil {
+			return nil, acme.New(acme.Malformed, "%s", fault.Message(err))
+		}
+	}
+	r.Identifiers, err = checkIdentifiers(r.Identifiers)
+	return &r, err
+}
+
+// checkIdentifiers gives names their one form.
+func checkIdentifiers(list []api.ACMEIdentifier) ([]api.ACMEIdentifier, error) {
 	if len(list) == 0 || len(list) > maxIdentifiers {
 		return nil, acme.New(acme.Malformed, "the order has %d identifiers; it has 1 to %d", len(list), maxIdentifiers)
 	}
 	var out []api.ACMEIdentifier
 	for _, id := range list {
-		checked, asked, err := checkIdentifier(id)
-		if err == nil {
-			err = c.allowedByRole(asked)
-		}
+		checked, err := checkIdentifier(id)
 		if err != nil {
-			if p, ok := errors.AsType[*api.ACMEProblem](err); ok {
-				p.Identifier = &id
-			}
+			acme.Problem(err).Identifier = &id
 			return nil, err
 		}
 		if !slices.Contains(out, checked) {
@@ -103,31 +118,39 @@ func (c *acmeCall) checkIdentifiers(list []api.ACMEIdentifier) ([]api.ACMEIdenti
 	return out, nil
 }
 
-func (c *acmeCall) allowedByRole(asked *sans) error {
-	if err := checkSANs(c.role, asked); err != nil {
-		return acme.New(acme.RejectedIdentifier, "%s", fault.Message(err))
+func (c *acmeCall) allowedByRole(id api.ACMEIdentifier) error {
+	asked := &sans{}
+	if id.Type == "ip" {
+		asked.ips = []netip.Addr{netip.MustParseAddr(id.Value)}
+	} else {
+		asked.dns = []string{id.Value}
+	}
+	if err := checkSANs(rulesFor(c.role, ""), asked); err != nil {
+		e := acme.New(acme.RejectedIdentifier, "%s", fault.Message(err))
+		acme.Problem(e).Identifier = &id
+		return e
 	}
 	return nil
 }
 
-func checkIdentifier(id api.ACMEIdentifier) (api.ACMEIdentifier, *sans, error) {
+func checkIdentifier(id api.ACMEIdentifier) (api.ACMEIdentifier, *fault.Error) {
 	switch id.Type {
 	case "dns":
 		id.Value = strings.ToLower(id.Value)
 		base, _ := strings.CutPrefix(id.Value, "*.")
 		if _, err := netip.ParseAddr(base); err == nil || !hostname.MatchString(base) || strings.HasPrefix(base, "*") ||
 			strings.HasSuffix(base, ".") || len(id.Value) > 253 {
-			return id, nil, acme.New(acme.RejectedIdentifier, "%q is no host name, as DNS has them, without a final dot; names beyond ASCII are given as A-labels", id.Value)
+			return id, acme.New(acme.RejectedIdentifier, "%q is no host name, as DNS has them, without a final dot; names beyond ASCII are given as A-labels", id.Value)
 		}
-		return id, &sans{dns: []string{id.Value}}, nil
+		return id, nil
 	case "ip":
 		a, err := netip.ParseAddr(id.Value)
 		if err != nil || a.Zone() != "" || a.Is4In6() || a.String() != id.Value {
-			return id, nil, acme.New(acme.Malformed, "%q is no IP address in its usual form", id.Value)
+			return id, acme.New(acme.Malformed, "%q is no IP address in its usual form", id.Value)
 		}
-		return id, &sans{ips: []netip.Addr{a}}, nil
+		return id, nil
 	}
-	return id, nil, acme.New(acme.UnsupportedIdentifier, "the type of identifier %q is not taken: it is dns or ip", id.Type)
+	return id, acme.New(acme.UnsupportedIdentifier, "the type of identifier %q is not taken: it is dns or ip", id.Type)
 }
 
 // newAuthz makes the authorizations of an order.
@@ -208,12 +231,13 @@ func (s *Service) showOrder(ctx context.Context, c *acmeCall, o *acmeOrder, http
 		Identifiers    []api.ACMEIdentifier `json:"identifiers"`
 		NotAfter       string               `json:"notAfter,omitempty"`
 		Replaces       string               `json:"replaces,omitempty"`
+		Profile        string               `json:"profile,omitempty"`
 		Error          *api.ACMEProblem     `json:"error,omitempty"`
 		Authorizations []string             `json:"authorizations"`
 		Finalize       string               `json:"finalize"`
 		Certificate    string               `json:"certificate,omitempty"`
 	}{Status: status, Expires: o.Expires.Format(time.RFC3339), Identifiers: o.Identifiers, NotAfter: o.NotAfter, Error: o.Error,
-		Finalize: c.url("order", o.ID, "finalize"), Replaces: o.Replaces}
+		Finalize: c.url("order", o.ID, "finalize"), Replaces: o.Replaces, Profile: o.Profile}
 	for _, id := range o.Authz {
 		shown.Authorizations = append(shown.Authorizations, c.url("authorization", id))
 	}
@@ -266,24 +290,34 @@ func (s *Service) forgetOrders(ctx context.Context, c *acmeCall, now time.Time) 
 		if now.Before(o.Expires.Add(orderLife)) || now.Before(o.CertEnds) {
 			return nil
 		}
-		changes := []store.Change{s.store.Remove(tableACMEOrders, prefix+id, e.Version)}
-		places := map[string]string{}
-		for _, authz := range o.Authz {
-			places[prefix+authz] = tableACMEAuthz
-		}
-		if o.Serial != "" {
-			places[c.mount+o.Serial] = tableACMECerts
-		}
-		for key, table := range places {
-			version, err := s.store.Get(ctx, table, key, new(struct{}))
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			changes = append(changes, s.store.Remove(table, key, version))
+		changes, err := s.removeOrder(ctx, c.mount, prefix+id, e.Version, &o)
+		if err != nil {
+			return err
 		}
 		return s.store.Apply(ctx, changes...)
 	}), "delete orders that are over")
+}
+
+// removeOrder is what deletes an order, its authorizations, and the record of
+// whose its certificate is.
+func (s *Service) removeOrder(ctx context.Context, mount, key string, version int64, o *acmeOrder) ([]store.Change, error) {
+	changes := []store.Change{s.store.Remove(tableACMEOrders, key, version)}
+	places := map[string]string{}
+	for _, authz := range o.Authz {
+		places[mount+o.Account+"/"+authz] = tableACMEAuthz
+	}
+	if o.Serial != "" {
+		places[mount+o.Serial] = tableACMECerts
+	}
+	for key, table := range places {
+		version, err := s.store.Get(ctx, table, key, new(struct{}))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, s.store.Remove(table, key, version))
+	}
+	return changes, nil
 }

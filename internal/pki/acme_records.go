@@ -37,6 +37,7 @@ const (
 	statusInvalid     = "invalid"
 	statusExpired     = "expired"
 	statusDeactivated = "deactivated"
+	statusRevoked     = "revoked" // of an account, by the server
 )
 
 // acmeAccount is who asks for certificates (RFC 8555 section 7.1.2). It belongs
@@ -49,7 +50,8 @@ type acmeAccount struct {
 	Agreed    bool            `json:"agreed,omitempty"` // to terms of service
 	Status    string          `json:"status"`
 	Created   time.Time       `json:"created"`
-	EAB       string          `json:"eab,omitempty"` // id of the key of its external account binding
+	EAB       string          `json:"eab,omitempty"`  // id of the key of its external account binding
+	Ended     time.Time       `json:"ended,omitzero"` // when it was deactivated or revoked
 
 	version int64
 }
@@ -73,7 +75,8 @@ type acmeOrder struct {
 	Status      string               `json:"status,omitempty"` // processing, valid or invalid; else what the authorizations say
 	Expires     time.Time            `json:"expires"`
 	NotAfter    string               `json:"not_after,omitempty"` // RFC 3339, as asked for
-	Replaces    string               `json:"replaces,omitempty"`  // serial number, RFC 9773 section 5
+	Replaces    string               `json:"replaces,omitempty"`  // identifier of a certificate, RFC 9773 section 5
+	Profile     string               `json:"profile,omitempty"`   // draft-ietf-acme-profiles
 	Began       time.Time            `json:"began,omitzero"`      // of processing
 	Serial      string               `json:"serial,omitempty"`    // of the certificate, digits
 	CertEnds    time.Time            `json:"cert_ends,omitzero"`

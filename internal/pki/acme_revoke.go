@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -169,7 +170,8 @@ func (s *Service) certByARI(ctx context.Context, d *acmeDir, id string) (*certRe
 	return rec, cert, serial, nil
 }
 
-// replaces marks the certificate that an order replaces (RFC 9773 section 5).
+// replaces marks the certificate that an order replaces (RFC 9773 section 5). One
+// order replaces a certificate; another one may once that has become invalid.
 func (s *Service) replaces(ctx context.Context, c *acmeCall, o *acmeOrder, id string) (store.Change, error) {
 	_, cert, serial, err := s.certByARI(ctx, c.acmeDir, id)
 	if err != nil {
@@ -188,18 +190,27 @@ func (s *Service) replaces(ctx context.Context, c *acmeCall, o *acmeOrder, id st
 		return store.Change{}, acme.New(acme.Malformed, "the certificate that is to be replaced has none of the names of the order")
 	}
 	if owner.Replaced != "" {
-		before, err := s.orderByID(ctx, c, owner.Replaced)
-		if err == nil && before.Status == statusValid {
-			return store.Change{}, acme.New(acme.AlreadyReplaced, "the certificate was replaced already")
-		}
-		if err != nil && fault.KindOf(err) != fault.NotFound {
-			return store.Change{}, err
+		if taken, err := s.orderStands(ctx, c, owner.Replaced); err != nil || taken {
+			return store.Change{}, cmp.Or(err, error(acme.New(acme.AlreadyReplaced, "another order replaces this certificate already")))
 		}
 	}
 	o.Replaces = id
 	owner.Replaced = o.ID
 	put, err := s.store.Put(tableACMECerts, c.mount+serial, version, owner)
 	return put, storeFault(err, "store what is replaced")
+}
+
+// orderStands tells whether there is an order that is not invalid.
+func (s *Service) orderStands(ctx context.Context, c *acmeCall, id string) (bool, error) {
+	o, err := s.orderByID(ctx, c, id)
+	if fault.KindOf(err) == fault.NotFound && err != nil {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	status, err := s.orderStatus(ctx, c, o)
+	return status != statusInvalid, err
 }
 
 func isIPOf(cert *x509.Certificate, text string) bool {

@@ -67,7 +67,7 @@ func TestACMEForgetsOldOrders(t *testing.T) {
 func TestCheckIdentifier(t *testing.T) {
 	t.Parallel()
 	for _, good := range []api.ACMEIdentifier{{Type: "dns", Value: "a.example.org"}, {Type: "dns", Value: "*.example.org"}, {Type: "ip", Value: "2001:db8::1"}} {
-		if got, _, err := checkIdentifier(good); err != nil || got != good {
+		if got, err := checkIdentifier(good); err != nil || got != good {
 			t.Errorf("%v: %v %v", good, got, err)
 		}
 	}
@@ -77,7 +77,7 @@ func TestCheckIdentifier(t *testing.T) {
 		{Type: "dns", Value: "ä.example.org"}, {Type: "dns", Value: "a.org:80"}, {Type: "ip", Value: "192.0.2.01"}, {Type: "ip", Value: "::ffff:1.2.3.4"}, {Type: "ip", Value: "fe80::1%eth0"},
 		{Type: "email", Value: "a@example.org"},
 	} {
-		if _, _, err := checkIdentifier(bad); err == nil {
+		if _, err := checkIdentifier(bad); err == nil {
 			t.Errorf("%v is taken", bad)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"encoding/asn1"
 	"fmt"
@@ -129,7 +130,7 @@ func (a algorithm) sign(signer crypto.Signer, message []byte) ([]byte, error) {
 		h.Write(message)
 		digest = h.Sum(nil)
 	}
-	signature, err := signer.Sign(nil, digest, a.options())
+	signature, err := signer.Sign(rand.Reader, digest, a.options())
 	if err != nil {
 		return nil, err
 	}

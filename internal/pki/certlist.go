@@ -22,8 +22,12 @@ func (s *Service) certListOperations() []*op.Operation {
 }
 
 func (s *Service) listCerts(ctx context.Context, c *op.Call, r *api.PKICertsQuery) (*api.Keys, error) {
-	if *r == (api.PKICertsQuery{}) {
-		return s.listSerials(ctx, tableCerts, c.Mount)
+	if *r == (api.PKICertsQuery{After: r.After, Limit: r.Limit}) {
+		after, err := listAfter(c.Mount, r)
+		if err != nil {
+			return nil, err
+		}
+		return s.listSerials(ctx, tableCerts, c.Mount, after, r.Limit)
 	}
 	l, err := s.listDetailed(ctx, c, r)
 	if err != nil {
@@ -32,8 +36,22 @@ func (s *Service) listCerts(ctx context.Context, c *op.Call, r *api.PKICertsQuer
 	return &api.Keys{Keys: l.Keys}, nil
 }
 
-func (s *Service) listSerials(ctx context.Context, table, mount string) (*api.Keys, error) {
-	names, err := s.store.Names(ctx, table, mount, "", 0)
+// listAfter is the key of a record behind which a list begins, "" for the first.
+func listAfter(mount string, r *api.PKICertsQuery) (string, error) {
+	if r.Limit < 0 {
+		return "", invalid("limit is negative; it is how many certificates are listed, 0 for all")
+	}
+	if r.After == "" {
+		return "", nil
+	}
+	digits, err := serialRecord(r.After)
+	return mount + digits, err
+}
+
+// listSerials does not read the records: of a list of all certificates only
+// their serial numbers are in memory.
+func (s *Service) listSerials(ctx context.Context, table, mount, after string, limit int) (*api.Keys, error) {
+	names, err := s.store.Names(ctx, table, mount, after, limit)
 	if err != nil {
 		return nil, storeFault(err, "list the certificates")
 	}
@@ -54,21 +72,14 @@ func recordSerial(key string) string {
 }
 
 func (s *Service) listRevoked(ctx context.Context, c *op.Call, _ *api.Empty) (*api.Keys, error) {
-	return s.listSerials(ctx, tableRevoked, c.Mount)
+	return s.listSerials(ctx, tableRevoked, c.Mount, "", 0)
 }
 
 func (s *Service) listDetailed(ctx context.Context, c *op.Call, r *api.PKICertsQuery) (*api.PKICertList, error) {
 	q := *r
-	if q.Limit < 0 {
-		return nil, invalid("limit is negative; it is how many certificates are listed, 0 for all")
-	}
-	after := ""
-	if q.After != "" {
-		digits, err := serialRecord(q.After)
-		if err != nil {
-			return nil, err
-		}
-		after = c.Mount + digits
+	after, err := listAfter(c.Mount, r)
+	if err != nil {
+		return nil, err
 	}
 	if q.Issuer != "" {
 		_, i, err := s.byRef(ctx, c.Mount, q.Issuer)

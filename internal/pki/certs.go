@@ -57,11 +57,11 @@ func (s *Service) readCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*
 		}
 		return st.kept(i, r.Serial == "ca_chain"), nil
 	case "crl", "delta-crl":
-		der, err := s.currentCRL(ctx, c.Mount, defaultRef, r.Serial == "delta-crl")
+		list, _, err := s.currentCRL(ctx, c.Mount, defaultRef, r.Serial == "delta-crl")
 		if err != nil {
 			return nil, err
 		}
-		return &api.PKIKept{Certificate: pemCRL(der)}, nil
+		return &api.PKIKept{Certificate: pemCRL(list.DER)}, nil
 	}
 	rec, _, err := s.certificate(ctx, c.Mount, r.Serial)
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *Service) readCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*
 }
 
 func (st *state) kept(i *issuer, chain bool) *api.PKIKept {
-	out := &api.PKIKept{Certificate: pemOf(i.rec.Certificate) + "\n", IssuerID: i.rec.ID}
+	out := &api.PKIKept{Certificate: i.pem + "\n", IssuerID: i.rec.ID}
 	if chain {
 		out.CAChain = strings.Join(st.chainPEM(i), "\n")
 		out.Certificate = out.CAChain
@@ -94,7 +94,7 @@ func (s *Service) rawCert(ctx context.Context, c *op.Call, r *api.PKISerial) (*d
 	if err != nil {
 		return nil, err
 	}
-	return &derFile{rec.Certificate}, nil
+	return &derFile{rec.Certificate, freshness{}}, nil
 }
 
 func (s *Service) rawCertPEM(ctx context.Context, c *op.Call, r *api.PKISerial) (*pemFile, error) {
@@ -102,7 +102,7 @@ func (s *Service) rawCertPEM(ctx context.Context, c *op.Call, r *api.PKISerial) 
 	if err != nil {
 		return nil, err
 	}
-	return &pemFile{[]byte(pemOf(rec.Certificate))}, nil
+	return &pemFile{[]byte(pemOf(rec.Certificate)), freshness{}}, nil
 }
 
 // byRef finds an issuer of a mount.
@@ -128,7 +128,7 @@ func (s *Service) rawChain(ctx context.Context, c *op.Call, _ *api.Empty) (*pemF
 	if err != nil {
 		return nil, err
 	}
-	return &pemFile{[]byte(strings.Join(st.chainPEM(i), "\n"))}, nil
+	return &pemFile{[]byte(strings.Join(st.chainPEM(i), "\n")), i.fresh()}, nil
 }
 
 func (s *Service) issuerDER(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*derFile, error) {
@@ -136,7 +136,7 @@ func (s *Service) issuerDER(ctx context.Context, c *op.Call, r *api.PKIIssuerRef
 	if err != nil {
 		return nil, err
 	}
-	return &derFile{i.rec.Certificate}, nil
+	return &derFile{i.rec.Certificate, i.fresh()}, nil
 }
 
 func (s *Service) issuerPEM(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*pemFile, error) {
@@ -144,7 +144,7 @@ func (s *Service) issuerPEM(ctx context.Context, c *op.Call, r *api.PKIIssuerRef
 	if err != nil {
 		return nil, err
 	}
-	return &pemFile{[]byte(pemOf(i.rec.Certificate))}, nil
+	return &pemFile{[]byte(i.pem), i.fresh()}, nil
 }
 
 func (s *Service) issuerJSON(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*api.PKIIssuerPublic, error) {
@@ -153,6 +153,6 @@ func (s *Service) issuerJSON(ctx context.Context, c *op.Call, r *api.PKIIssuerRe
 		return nil, err
 	}
 	return &api.PKIIssuerPublic{
-		IssuerID: i.rec.ID, IssuerName: i.rec.Name, Certificate: pemOf(i.rec.Certificate) + "\n", CAChain: st.chainPEM(i),
+		IssuerID: i.rec.ID, IssuerName: i.rec.Name, Certificate: i.pem + "\n", CAChain: st.chainPEM(i),
 	}, nil
 }

@@ -22,6 +22,8 @@ func (s *Service) configOperations() []*op.Operation {
 // resolvedURLs are the URLs of one certificate, without templates.
 type resolvedURLs struct {
 	issuers, crls, deltas, ocsp []string
+
+	point func(serial) string // of the shard of a certificate, instead of crls and deltas; or nil
 }
 
 // urls are what the certificates of an issuer carry: its own URLs, or where it
@@ -55,6 +57,7 @@ func (st *state) urls(i *issuer) (resolvedURLs, error) {
 		crls:    pick(own.CRLDistributionPoints, common.CRLDistributionPoints),
 		deltas:  pick(own.DeltaCRLDistributionPoints, common.DeltaCRLDistributionPoints),
 		ocsp:    pick(own.OCSPServers, common.OCSPServers),
+		point:   st.pointOfSerial(i),
 	}
 	return out, err
 }
@@ -162,6 +165,9 @@ func (s *Service) setCluster(ctx context.Context, c *op.Call, r *api.SetPKIClust
 				}
 			}
 			*f.to = strings.TrimSuffix(*f.from, "/")
+		}
+		if err := next.noteSharding(); err != nil {
+			return nil, err
 		}
 		out = new(next.config.Cluster)
 		put, err := s.putConfig(c.Mount, next)

@@ -30,6 +30,8 @@ type crlConfig struct {
 	Delta         bool         `json:"delta,omitempty"`
 	DeltaInterval api.Seconds  `json:"delta_interval,omitempty"`
 	AllowExpired  bool         `json:"allow_expired,omitempty"`
+	Shards        int          `json:"shards,omitempty"`  // of which new certificates name one; 0: none
+	Sharded       []sharding   `json:"sharded,omitempty"` // all that certificates may name
 }
 
 const (
@@ -62,6 +64,7 @@ type crlRecord struct {
 	Number int64      `json:"number"` // of the newest CRL or delta CRL, from 1
 	Full   signedList `json:"full"`
 	Delta  signedList `json:"delta,omitzero"`
+	Stale  bool       `json:"stale,omitempty"` // something was revoked since
 }
 
 // signedList is a signed list.
@@ -89,6 +92,7 @@ func (s *Service) crlOperations() []*op.Operation {
 		op.Define(public("issuers.crl.delta", "issuer/{issuer}/crl/delta", "The delta CRL of an issuer in PEM, within JSON."), s.crlJSON(true)),
 		op.Define(public("issuers.crl.delta.der", "issuer/{issuer}/crl/delta/der", "The delta CRL of an issuer in DER."), issuerCRL(s, true, asDER)),
 		op.Define(public("issuers.crl.delta.pem", "issuer/{issuer}/crl/delta/pem", "The delta CRL of an issuer in PEM."), issuerCRL(s, true, asPEM)),
+		op.Define(public("issuers.crl.shard", "issuer/{issuer}/crl/shard/{count}/{index}", "A part of the CRL of an issuer in DER: shard index of count."), s.shardCRL),
 		op.Define(meta("crl.rotate", "crl/rotate", op.Read, "Make the CRLs of all issuers now."), s.rotateCRLs),
 		op.Define(meta("crl.rotate.delta", "crl/rotate-delta", op.Read, "Make the delta CRLs of all issuers now."), s.rotateDeltas),
 		op.Define(meta("crl.config.read", "config/crl", op.Read, "Show the rules of CRLs and OCSP answers."), s.readCRLConfig),
@@ -100,96 +104,123 @@ func pemCRL(der []byte) string {
 	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
 }
 
-func asDER(der []byte) *crlFile    { return &crlFile{der} }
-func asPEM(der []byte) *crlPEMFile { return &crlPEMFile{[]byte(pemCRL(der))} }
+func asDER(der []byte, f freshness) *crlFile    { return &crlFile{der, f} }
+func asPEM(der []byte, f freshness) *crlPEMFile { return &crlPEMFile{[]byte(pemCRL(der)), f} }
 
 // crlOf answers with the CRL of the default issuer.
-func crlOf[F any](s *Service, delta bool, form func(der []byte) *F) func(context.Context, *op.Call, *api.Empty) (*F, error) {
+func crlOf[F any](s *Service, delta bool, form func(der []byte, f freshness) *F) func(context.Context, *op.Call, *api.Empty) (*F, error) {
 	return func(ctx context.Context, c *op.Call, _ *api.Empty) (*F, error) {
 		return issuerCRL(s, delta, form)(ctx, c, &api.PKIIssuerRef{Issuer: defaultRef})
 	}
 }
 
-func issuerCRL[F any](s *Service, delta bool, form func(der []byte) *F) func(context.Context, *op.Call, *api.PKIIssuerRef) (*F, error) {
+func issuerCRL[F any](s *Service, delta bool, form func(der []byte, f freshness) *F) func(context.Context, *op.Call, *api.PKIIssuerRef) (*F, error) {
 	return func(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*F, error) {
-		der, err := s.currentCRL(ctx, c.Mount, r.Issuer, delta)
+		list, cfg, err := s.currentCRL(ctx, c.Mount, r.Issuer, delta)
 		if err != nil {
 			return nil, err
 		}
-		return form(der), nil
+		return form(list.DER, list.fresh(cfg)), nil
 	}
 }
 
 func (s *Service) crlJSON(delta bool) func(context.Context, *op.Call, *api.PKIIssuerRef) (*api.PKICRL, error) {
 	return func(ctx context.Context, c *op.Call, r *api.PKIIssuerRef) (*api.PKICRL, error) {
-		der, err := s.currentCRL(ctx, c.Mount, r.Issuer, delta)
+		list, _, err := s.currentCRL(ctx, c.Mount, r.Issuer, delta)
 		if err != nil {
 			return nil, err
 		}
-		return &api.PKICRL{CRL: pemCRL(der) + "\n"}, nil
+		return &api.PKICRL{CRL: pemCRL(list.DER) + "\n"}, nil
 	}
 }
 
-// currentCRL returns the CRL of an issuer, and makes it first if there is none
-// or it has ended. If that fails, the old one is better than nothing.
-func (s *Service) currentCRL(ctx context.Context, mount, ref string, delta bool) ([]byte, error) {
+// currentCRL returns the CRL or the delta CRL of an issuer, and the rules by
+// which it was made.
+func (s *Service) currentCRL(ctx context.Context, mount, ref string, delta bool) (*signedList, *crlConfig, error) {
 	st, i, err := s.byRef(ctx, mount, ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	rec, _, err := s.readCRL(ctx, mount, i.rec.ID)
+	rec, err := s.currentList(ctx, mount, crlScope{issuer: i.rec.ID})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if rec == nil || len(rec.Full.DER) == 0 || s.now().After(rec.Full.Until) {
-		made := s.rebuildCRL(ctx, mount, i.rec.ID)
-		if fresh, _, err := s.readCRL(ctx, mount, i.rec.ID); err == nil && fresh != nil {
-			rec = fresh
-		}
-		if rec == nil {
-			return nil, made
-		}
-	}
+	cfg := &st.config.CRL
 	if !delta {
-		return rec.Full.DER, nil
+		return &rec.Full, cfg, nil
 	}
-	if !st.config.CRL.Delta || len(rec.Delta.DER) == 0 {
-		return nil, fault.New(fault.NotFound, "there is no delta CRL of this issuer").
+	if !cfg.Delta || len(rec.Delta.DER) == 0 {
+		return nil, nil, fault.New(fault.NotFound, "there is no delta CRL of this issuer").
 			WithHint("enable_delta and auto_rebuild of config/crl make them; crl/rotate-delta makes one now")
 	}
-	return rec.Delta.DER, nil
+	return &rec.Delta, cfg, nil
 }
 
-func (s *Service) readCRL(ctx context.Context, mount, id string) (*crlRecord, int64, error) {
+// currentList returns a CRL, and makes it first if there is none, or it has ended,
+// or it was made while the clock was ahead: nobody would take it.
+// If that fails, the old one is better than nothing.
+func (s *Service) currentList(ctx context.Context, mount string, scope crlScope) (*crlRecord, error) {
+	rec, _, err := s.readCRL(ctx, mount, scope.record())
+	if err != nil || rec != nil && len(rec.Full.DER) > 0 && !rec.Stale && rec.Full.holds(s.now()) {
+		return rec, err
+	}
+	made := s.makeScope(ctx, mount, scope, false)
+	if fresh, _, err := s.readCRL(ctx, mount, scope.record()); err == nil && fresh != nil {
+		rec = fresh
+	}
+	if rec == nil {
+		return nil, made
+	}
+	return rec, nil
+}
+
+func (l *signedList) holds(now time.Time) bool {
+	return !now.After(l.Until) && !now.Add(overlap).Before(l.Made)
+}
+
+// readCRL returns the record of a CRL, which must not be changed, and its version;
+// nil if there is none.
+func (s *Service) readCRL(ctx context.Context, mount, record string) (*crlRecord, int64, error) {
+	if k := s.keptCRL(mount + record); k != nil {
+		return k.rec, k.version, nil
+	}
 	rec := new(crlRecord)
-	version, err := s.store.Get(ctx, tableCRLs, mount+id, rec)
+	version, err := s.store.Get(ctx, tableCRLs, mount+record, rec)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, 0, nil
 	}
-	return rec, version, storeFault(err, "read the CRL")
+	if err != nil {
+		return nil, 0, storeFault(err, "read the CRL")
+	}
+	s.keepCRL(mount+record, &keptCRL{rec, version})
+	return rec, version, nil
 }
 
-// rebuildCRL makes the CRL of an issuer. Certificates of an issuer that is not
-// here, or has no key here, are on no CRL: there is nobody to sign it.
-func (s *Service) rebuildCRL(ctx context.Context, mount, id string) error {
-	return s.makeCRL(ctx, mount, id, false)
-}
-
+// makeCRL makes the CRL or the delta CRL of an issuer.
 func (s *Service) makeCRL(ctx context.Context, mount, id string, delta bool) error {
+	return s.makeScope(ctx, mount, crlScope{issuer: id}, delta)
+}
+
+func (s *Service) makeScope(ctx context.Context, mount string, scope crlScope, delta bool) error {
 	s.crls.Lock()
 	defer s.crls.Unlock()
+	return s.buildCRL(ctx, mount, scope, delta)
+}
+
+// buildCRL is makeScope while Service.crls is held.
+func (s *Service) buildCRL(ctx context.Context, mount string, scope crlScope, delta bool) error {
 	st, err := s.state(ctx, mount)
 	if err != nil {
 		return err
 	}
-	i := st.issuers[id]
+	i := st.issuers[scope.issuer]
 	if i == nil {
 		return nil
 	}
 	if st.config.CRL.Disable {
 		return fault.New(fault.NotFound, "CRLs are disabled").WithHint("config/crl with disable=false enables them")
 	}
-	rec, version, err := s.readCRL(ctx, mount, id)
+	rec, version, err := s.readCRL(ctx, mount, scope.record())
 	if err != nil {
 		return err
 	}
@@ -200,20 +231,16 @@ func (s *Service) makeCRL(ctx context.Context, mount, id string, delta bool) err
 	next := *rec
 	next.Number++
 	made := signedList{Base: next.Number, Made: now, Until: now.Add(st.config.CRL.expiry())}
-	made.DER, err = s.signCRL(ctx, mount, i, &made, rec.Full, delta)
+	made.DER, err = s.signCRL(ctx, mount, i, &toSign{scope, st.shardURLs(scope), &made, rec.Full, delta})
 	if err != nil {
 		return err
 	}
 	if delta {
 		next.Delta = made
 	} else {
-		next.Full, next.Delta = made, signedList{}
+		next.Full, next.Delta, next.Stale = made, signedList{}, false
 	}
-	put, err := s.store.Put(tableCRLs, mount+id, version, next)
-	if err == nil {
-		err = s.store.Apply(ctx, put)
-	}
-	return storeFault(err, "store the CRL")
+	return s.putCRL(ctx, mount+scope.record(), version, &next)
 }
 
 // Extensions of CRLs and their entries (RFC 5280 section 5.2 and 5.3).
@@ -221,26 +248,34 @@ var (
 	oidCRLNumber = asn1.ObjectIdentifier{2, 5, 29, 20}
 	oidReason    = asn1.ObjectIdentifier{2, 5, 29, 21}
 	oidDeltaCRL  = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidCRLScope  = asn1.ObjectIdentifier{2, 5, 29, 28} // IssuingDistributionPoint
 )
 
 // overlap is how far a delta CRL reaches back before its base: a revocation
 // may have been on its way to the store while the base was made.
 const overlap = time.Minute
 
+// toSign is a CRL that is about to be signed.
+type toSign struct {
+	crlScope
+	points []string // of a shard, its distribution points
+	*signedList
+	base  signedList // the CRL before it
+	delta bool
+}
+
 // signCRL makes a CertificateList (RFC 5280 section 5.1). A delta CRL has what
-// was revoked since base.
-func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *signedList, base signedList, delta bool) ([]byte, error) {
+// was revoked since its base.
+func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *toSign) ([]byte, error) {
 	key, alg, err := s.signerOf(ctx, mount, i, usageCRL)
 	if err != nil {
 		return nil, err
 	}
 	var entries builder
-	some := false
-	err = s.revokedEntries(ctx, mount, i.rec.ID, func(serial []byte, r *revokedRecord) error {
-		if delta && r.Time.Before(base.Made.Add(-overlap)) || r.NotAfter.Before(l.Made) && !r.NotAfter.IsZero() && r.Time.Before(l.Made.Add(-24*time.Hour)) {
+	err = s.revokedIn(ctx, mount, l.crlScope, func(serial []byte, r *revokedRecord) error {
+		if l.delta && r.Time.Before(l.base.Made.Add(-overlap)) || r.NotAfter.Before(l.Made) && !r.NotAfter.IsZero() && r.Time.Before(l.Made.Add(-24*time.Hour)) {
 			return nil
 		}
-		some = true
 		addRevoked(&entries, serial, r)
 		return nil
 	})
@@ -251,34 +286,19 @@ func (s *Service) signCRL(ctx context.Context, mount string, i *issuer, l *signe
 	if err != nil {
 		return nil, err
 	}
-	tbs := sequence(func(b *builder) {
-		b.AddASN1Int64(1)
-		b.AddBytes(alg.der)
-		b.AddBytes(i.cert.RawSubject)
-		addTime(b, l.Made)
-		addTime(b, l.Until)
-		if some {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) { b.AddBytes(list) })
-		}
-		b.AddASN1(constructed(0), func(b *builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
-				akiExtension(i.keyID).add(b)
-				numberExtension(oidCRLNumber, false, l.Base).add(b)
-				if delta {
-					numberExtension(oidDeltaCRL, true, base.Base).add(b)
-				}
-			})
-		})
-	})
+	more := []extension{akiExtension(i.keyID), numberExtension(oidCRLNumber, false, l.Base)}
+	if l.delta {
+		more = append(more, numberExtension(oidDeltaCRL, true, l.base.Base))
+	}
+	if l.count > 0 {
+		more = append(more, scopeExtension(l.points))
+	}
+	tbs := listTBS(i, alg, l.signedList, list, more)
 	signature, err := alg.sign(key, tbs)
 	if err != nil {
 		return nil, signFault(err)
 	}
-	return sequence(func(b *builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(alg.der)
-		b.AddASN1BitString(signature)
-	}), nil
+	return signedObject(tbs, alg, signature), nil
 }
 
 func addRevoked(b *builder, serial []byte, r *revokedRecord) {
@@ -300,6 +320,20 @@ func numberExtension(oid asn1.ObjectIdentifier, critical bool, n int64) extensio
 	var value builder
 	value.AddASN1Int64(n)
 	return extension{oid, critical, value.BytesOrPanic()}
+}
+
+// scopeExtension is IssuingDistributionPoint with a list of full names (RFC 5280
+// section 5.2.5), each of which may stand in certificates.
+func scopeExtension(points []string) extension {
+	return extension{oidCRLScope, true, sequence(func(b *builder) {
+		b.AddASN1(constructed(0), func(b *builder) {
+			b.AddASN1(constructed(0), func(b *builder) {
+				for _, u := range points {
+					addText(b, nameURI, u)
+				}
+			})
+		})
+	})}
 }
 
 func (s *Service) rotateCRLs(ctx context.Context, c *op.Call, _ *api.Empty) (*api.PKISuccess, error) {
@@ -325,6 +359,18 @@ func (s *Service) rotateAll(ctx context.Context, c *op.Call, delta bool) (*api.P
 		if err := s.makeCRL(ctx, c.Mount, id, delta); err != nil {
 			return nil, err
 		}
+		if delta {
+			continue
+		}
+		shards, err := s.keptShards(ctx, c.Mount, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, scope := range shards {
+			if err := s.makeScope(ctx, c.Mount, scope, false); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return &api.PKISuccess{Success: true}, nil
 }
@@ -342,7 +388,7 @@ func (c *crlConfig) describe() *api.PKICRLConfig {
 	return &api.PKICRLConfig{
 		Expiry: hours(c.expiry()), Disable: c.Disable, OCSPDisable: c.OCSPDisable, OCSPExpiry: hours(c.ocspExpiry()),
 		AutoRebuild: c.AutoRebuild, AutoRebuildGracePeriod: hours(c.grace()), EnableDelta: c.Delta,
-		DeltaRebuildInterval: hours(c.interval()), AllowExpiredCertRevocation: c.AllowExpired,
+		DeltaRebuildInterval: hours(c.interval()), AllowExpiredCertRevocation: c.AllowExpired, Shards: c.Shards,
 	}
 }
 
@@ -372,7 +418,11 @@ func (s *Service) setCRLConfig(ctx context.Context, c *op.Call, r *api.SetPKICRL
 		set(&cfg.Delta, r.EnableDelta)
 		set(&cfg.DeltaInterval, r.DeltaRebuildInterval)
 		set(&cfg.AllowExpired, r.AllowExpiredCertRevocation)
+		set(&cfg.Shards, r.Shards)
 		if err := cfg.check(); err != nil {
+			return nil, err
+		}
+		if err := next.noteSharding(); err != nil {
 			return nil, err
 		}
 		out = cfg.describe()

@@ -57,12 +57,22 @@ type env struct {
 	sealed   *store.Sealed
 	holder   *token.Holder
 	clock    atomic.Int64 // offset in seconds
-	excepted []string     // lints that the certificates of this test may break
+	answered answers
+	excepted []string // lints that the certificates of this test may break
 }
 
 func newEnv(t testing.TB) *env {
 	t.Helper()
-	db, err := sqlite.Open(bg, sqlite.Config{Logger: slog.New(slog.DiscardHandler)})
+	e := newEnvAt(t, "")
+	t.Cleanup(e.lintAll)
+	t.Cleanup(e.lintOCSP)
+	return e
+}
+
+// newEnvAt is newEnv with its database in a file, and without lints at the end.
+func newEnvAt(t testing.TB, path string) *env {
+	t.Helper()
+	db, err := sqlite.Open(bg, sqlite.Config{Path: path, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	e := &env{t: t, db: &flaky{Store: db}, holder: new(token.Holder)}
@@ -78,7 +88,6 @@ func newEnv(t testing.TB) *env {
 	must(t, tok.Provision(bg, false))
 	e.holder.Set(tok)
 	e.restart()
-	t.Cleanup(e.lintAll)
 	return e
 }
 

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/x509"
 	"encoding/asn1"
@@ -200,7 +201,7 @@ func parseSANs(der []byte) (*sans, error) {
 func (s *sans) addParsed(tag cbasn1.Tag, value cryptobyte.String) error {
 	switch tag {
 	case tagged(nameDNS):
-		if !isASCIIText(string(value)) {
+		if !isASCIIText(string(value)) || bytes.ContainsRune(value, '@') {
 			return invalid("the request has the alternative name %q, which is no host name", value)
 		}
 		return s.addName(string(value))

@@ -125,7 +125,7 @@ func (s *Service) roleProfile(c *op.Call, role *api.PKIRole, n *api.PKINames, cs
 	if err := fillNames(&p.sans, &names); err != nil {
 		return nil, err
 	}
-	if err := checkNames(role, &names, &p.sans); err != nil {
+	if err := checkNames(rulesFor(role, c.Caller.DisplayName), &names, &p.sans); err != nil {
 		return nil, err
 	}
 	if !names.ExcludeCNFromSANs {
@@ -142,9 +142,7 @@ func (s *Service) roleProfile(c *op.Call, role *api.PKIRole, n *api.PKINames, cs
 	if err := p.fillUsages(role); err != nil {
 		return nil, err
 	}
-	p.notBefore, p.notAfter, err = validity(s.now(), v, limits{
-		ttl: role.TTL.Duration(), max: role.MaxTTL.Duration(), notAfter: role.NotAfter, notBefore: role.NotBeforeDuration.Duration(),
-	}, c.Warn)
+	p.notBefore, p.notAfter, err = validity(s.now(), v, limitsOf(role), c.Warn)
 	return p, err
 }
 
@@ -160,19 +158,19 @@ func (p *profile) fillUsages(role *api.PKIRole) (err error) {
 }
 
 // checkNames applies the rules of a role to everything that was asked for.
-func checkNames(role *api.PKIRole, n *api.PKINames, asked *sans) error {
-	if n.CommonName == "" && role.RequireCN {
+func checkNames(rules *callerRules, n *api.PKINames, asked *sans) error {
+	if n.CommonName == "" && rules.RequireCN {
 		return invalid(`the common_name field is required, or must be provided in a CSR with "use_csr_common_name" set to true, unless "require_cn" is set to false`)
 	}
 	if n.CommonName != "" {
 		if err := checkTextual("the common name", n.CommonName); err != nil {
 			return err
 		}
-		if err := checkCommonName(role, n.CommonName); err != nil {
+		if err := checkCommonName(rules, n.CommonName); err != nil {
 			return err
 		}
 	}
-	return checkSANs(role, asked)
+	return checkSANs(rules, asked)
 }
 
 // certify takes a profile through all steps to a certificate by an issuer.
@@ -234,7 +232,7 @@ func (i *issuer) mayCertify(p *profile) error {
 
 func (st *state) answer(i *issuer, ready *prepared, der []byte, form api.PKIForm, withoutRoots bool) *api.PKICertificate {
 	out := &api.PKICertificate{
-		Certificate: formatted(der, form.Format), IssuingCA: formatted(i.rec.Certificate, form.Format),
+		Certificate: formatted(der, form.Format), IssuingCA: i.formatted(form.Format),
 		SerialNumber: ready.serial.String(), Expiration: ready.profile.notAfter.Unix(), NotBefore: ready.profile.notBefore.Unix(),
 	}
 	var above []string
@@ -242,8 +240,8 @@ func (st *state) answer(i *issuer, ready *prepared, der []byte, form api.PKIForm
 		if withoutRoots && c.selfSigned() {
 			continue
 		}
-		out.CAChain = append(out.CAChain, formatted(c.rec.Certificate, form.Format))
-		above = append(above, pemOf(c.rec.Certificate))
+		out.CAChain = append(out.CAChain, c.formatted(form.Format))
+		above = append(above, c.pem)
 	}
 	if form.Format == "pem_bundle" {
 		out.Certificate = strings.Join(append([]string{out.Certificate}, above...), "\n")
@@ -410,9 +408,7 @@ func (s *Service) verbatimProfile(c *op.Call, role *api.PKIRole, csr *request, v
 		return nil, err
 	}
 	var err error
-	p.notBefore, p.notAfter, err = validity(s.now(), v, limits{
-		ttl: role.TTL.Duration(), max: role.MaxTTL.Duration(), notAfter: role.NotAfter, notBefore: role.NotBeforeDuration.Duration(),
-	}, c.Warn)
+	p.notBefore, p.notAfter, err = validity(s.now(), v, limitsOf(role), c.Warn)
 	return p, err
 }
 

@@ -106,7 +106,7 @@ func (s *Service) readIssuer(ctx context.Context, c *op.Call, r *api.PKIIssuerRe
 
 func (st *state) describe(i *issuer) *api.PKIIssuer {
 	out := &api.PKIIssuer{
-		IssuerID: i.rec.ID, IssuerName: i.rec.Name, KeyID: i.rec.KeyID, Certificate: pemOf(i.rec.Certificate),
+		IssuerID: i.rec.ID, IssuerName: i.rec.Name, KeyID: i.rec.KeyID, Certificate: i.pem,
 		ManualChain: i.rec.ManualChain, CAChain: st.chainPEM(i), LeafNotAfterBehavior: notAfterErr,
 		Usage: i.rec.Usage.String(), RevocationSignatureAlgorithm: i.rec.RevocationAlgorithm,
 		IssuingCertificates: list(i.rec.URLs.IssuingCertificates), CRLDistributionPoints: list(i.rec.URLs.CRLDistributionPoints),
@@ -368,7 +368,7 @@ func (st *state) parent(i *issuer) *issuer {
 func (st *state) chainPEM(i *issuer) []string {
 	var out []string
 	for _, c := range st.chain(i) {
-		out = append(out, pemOf(c.rec.Certificate))
+		out = append(out, c.pem)
 	}
 	return out
 }

@@ -1,9 +1,13 @@
 package pki
 
 import (
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"slices"
 	"testing"
+	"time"
 
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3"
@@ -84,4 +88,37 @@ func TestLintStopsAndExceptions(t *testing.T) {
 	e.makeRole("lax", func(r *api.SetPKIRole) { r.LintExceptions = &[]string{broken} })
 	_, err = e.signRole(bg, call(), &api.PKISign{Role: "lax", CSR: csr})
 	must(t, err)
+}
+
+// TestLintsOfExtensions: lints that are asked only about certificates with an
+// extension do not apply to those without it, whatever else these have.
+func TestLintsOfExtensions(t *testing.T) {
+	t.Parallel()
+	_, key := newCSR(t, nil)
+	full := pkix.Name{
+		CommonName: "www.example.com", SerialNumber: "1", Country: []string{"DE"}, Organization: []string{"O"},
+		OrganizationalUnit: []string{"U"}, Locality: []string{"L"}, Province: []string{"P"}, StreetAddress: []string{"S"}, PostalCode: []string{"1"},
+	}
+	total := 0
+	for _, isCA := range []bool{false, true} {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: full, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), IsCA: isCA, BasicConstraintsValid: isCA}
+		parent := &x509.Certificate{Subject: pkix.Name{CommonName: "Another"}}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), key)
+		must(t, err)
+		cert, err := zx509.ParseCertificate(der)
+		must(t, err)
+		for _, g := range lints().needing {
+			if len(g.lints) == 0 {
+				t.Errorf("no lint speaks of the extension %v", g.extension)
+			}
+			for _, l := range g.lints {
+				if total++; l.Lint().CheckApplies(cert) {
+					t.Errorf("%s applies to a certificate without the extension %v", l.Name, g.extension)
+				}
+			}
+		}
+	}
+	if total < 2*35 || len(lints().always) < 45 {
+		t.Errorf("%d lints need an extension, %d do not: some are lost", total/2, len(lints().always))
+	}
 }

@@ -134,7 +134,7 @@ func (s *sans) addName(name string) error {
 	if strings.Contains(name, "@") {
 		local, domain, _ := strings.Cut(name, "@")
 		ascii, err := toASCII(domain)
-		if err != nil || local == "" || !isASCIIText(local) {
+		if err != nil || local == "" || !isASCIIText(local) || strings.Contains(domain, "@") {
 			return invalid("%q is no e-mail address that a certificate can carry", name)
 		}
 		return addOnce(&s.emails, local+"@"+ascii)
@@ -187,9 +187,10 @@ func (s *sans) addOther(text string) error {
 }
 
 // checkSANs tells which alternative name a role does not allow.
-func checkSANs(role *api.PKIRole, s *sans) error {
+func checkSANs(rules *callerRules, s *sans) error {
+	role := rules.PKIRole
 	for _, name := range slices.Concat(s.dns, s.emails) {
-		if !allowsName(role, name) {
+		if !rules.allows(name) {
 			return invalid("subject alternate name %s not allowed by this role", name)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func (s *Service) ocspOperations() []*op.Operation {
 	get := meta("ocsp.get", "ocsp/{request...}", op.Read, "The state of certificates (OCSP); the request is in the path.")
 	post := meta("ocsp.post", "ocsp", op.Write, "The state of certificates (OCSP); the request is the body.")
-	get.Public, post.Public = true, true
+	get.Public, post.Public, get.EmptySegments = true, true, true // two slashes are digits of base64
 	return []*op.Operation{op.Define(get, s.answerOCSP), op.Define(post, s.answerOCSP)}
 }
 
@@ -26,6 +26,7 @@ func (s *Service) ocspOperations() []*op.Operation {
 type ocspAnswer struct {
 	der    []byte
 	status int // of HTTP; 0 is 200
+	freshness
 }
 
 // HTTPStatus is 400 for what is no request, in HTTP's terms too.
@@ -66,7 +67,7 @@ func (s *Service) ocspForget(mount string) { s.ocsp.Delete(mount) }
 func (c *ocspCache) get(key [sha256.Size]byte, now time.Time) *ocspAnswer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if k, ok := c.answers[key]; ok && now.Before(k.until) {
+	if k, ok := c.answers[key]; ok && now.Before(k.until) && !now.Add(overlap).Before(k.answer.made) {
 		return k.answer
 	}
 	return nil
@@ -88,7 +89,7 @@ func (c *ocspCache) put(key [sha256.Size]byte, k ocspKept) {
 func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*ocspAnswer, error) {
 	der, err := r.Bytes()
 	if err != nil {
-		return &ocspAnswer{ocspError(ocspMalformed), http.StatusBadRequest}, nil
+		return &ocspAnswer{der: ocspError(ocspMalformed), status: http.StatusBadRequest}, nil
 	}
 	cache, key := s.ocspCache(c.Mount), sha256.Sum256(der)
 	if a := cache.get(key, s.now()); a != nil {
@@ -96,7 +97,7 @@ func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*
 	}
 	req, err := parseOCSP(der)
 	if err != nil {
-		return &ocspAnswer{ocspError(ocspMalformed), http.StatusBadRequest}, nil
+		return &ocspAnswer{der: ocspError(ocspMalformed), status: http.StatusBadRequest}, nil
 	}
 	answer, until, err := s.makeOCSP(ctx, c.Mount, req)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s *Service) answerOCSP(ctx context.Context, c *op.Call, r *api.PKIOCSP) (*
 		s.log.Error("an OCSP answer can't be made", "mount", c.Mount, "error", err)
 		return &ocspAnswer{der: ocspError(ocspTryLater)}, nil
 	}
-	if req.nonce == nil && !until.IsZero() {
+	if req.nonce == nil && until.After(s.now()) {
 		cache.put(key, ocspKept{answer, until})
 	}
 	return answer, nil
@@ -137,7 +138,11 @@ func (s *Service) makeOCSP(ctx context.Context, mount string, req *ocspRequest) 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return &ocspAnswer{der: ocspResponse(data, alg, signature)}, now.Add(valid / 2), nil
+	answer := &ocspAnswer{der: ocspResponse(data, alg, signature)}
+	if req.nonce == nil && valid > 0 {
+		answer.freshness = freshness{now, now.Add(valid / 2)} // RFC 5019 section 6
+	}
+	return answer, now.Add(valid / 2), nil
 }
 
 // issuerOf finds the one issuer of all certificates that are asked for, and that

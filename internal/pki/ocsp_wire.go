@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	_ "crypto/sha256" // for hashes of certificate identifiers
 	_ "crypto/sha512"
+	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"time"
@@ -145,10 +146,23 @@ func (r *ocspRequest) readExtensions(tbs *cryptobyte.String) error {
 
 // of tells whether the certificate was issued by i.
 func (id *certID) of(i *issuer) bool {
-	if id.hash == 0 {
-		return false
+	own, ok := i.ids[id.hash]
+	return ok && bytes.Equal(id.name, own.name) && bytes.Equal(id.key, own.key)
+}
+
+// ocspID is what an issuer is called by hashes.
+type ocspID struct{ name, key []byte }
+
+// ocspHashes are those by which issuers are called.
+var ocspHashes = []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
+
+// ocspIDs are computed once: each request is compared with all issuers.
+func ocspIDs(cert *x509.Certificate) map[crypto.Hash]ocspID {
+	ids, public := map[crypto.Hash]ocspID{}, publicBits(cert.RawSubjectPublicKeyInfo)
+	for _, h := range ocspHashes {
+		ids[h] = ocspID{digest(h, cert.RawSubject), digest(h, public)}
 	}
-	return bytes.Equal(id.name, digest(id.hash, i.cert.RawSubject)) && bytes.Equal(id.key, digest(id.hash, publicBits(i.cert.RawSubjectPublicKeyInfo)))
+	return ids
 }
 
 func digest(h crypto.Hash, data []byte) []byte {

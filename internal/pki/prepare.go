@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
@@ -100,8 +101,11 @@ func prepare(p *profile, iss *issuer, alg algorithm, urls resolvedURLs) (*prepar
 	if iss != nil {
 		issuerName, authority = iss.cert.RawSubject, iss.keyID
 	}
+	if urls.point != nil {
+		urls.crls, urls.deltas = []string{urls.point(out.serial)}, nil
+	}
 	extensions := p.extensions(own, authority, urls)
-	var b builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, 1024)) // more than most have
 	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
 		b.AddASN1(constructed(0), func(b *builder) { b.AddASN1Int64(2) })
 		b.AddASN1(cbasn1.INTEGER, func(b *builder) { b.AddBytes(out.serial[:]) })
@@ -173,11 +177,18 @@ func (p *profile) extensions(own, authority []byte, urls resolvedURLs) []extensi
 
 // seal puts a signature to the bytes: Certificate of RFC 5280 section 4.1.
 func (p *prepared) seal(signature []byte) []byte {
-	return sequence(func(b *builder) {
-		b.AddBytes(p.tbs)
-		b.AddBytes(p.alg.der)
+	return signedObject(p.tbs, p.alg, signature)
+}
+
+// signedObject is the SIGNED form of X.509: what was signed, how, the signature.
+func signedObject(tbs []byte, alg algorithm, signature []byte) []byte {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(alg.der)+len(signature)+16))
+	b.AddASN1(cbasn1.SEQUENCE, func(b *builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(alg.der)
 		b.AddASN1BitString(signature)
 	})
+	return b.BytesOrPanic()
 }
 
 // subjectName encodes a subject. An empty one is an empty sequence.

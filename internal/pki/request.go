@@ -55,6 +55,13 @@ func parseRequestDER(der []byte) (*request, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, invalid("request signature invalid: the request is not signed by its own key (%v)", err)
 	}
+	for _, part := range csr.Subject.Names {
+		if text, ok := part.Value.(string); ok {
+			if err := checkTextual("the subject's", text); err != nil {
+				return nil, err
+			}
+		}
+	}
 	out := &request{CertificateRequest: csr}
 	for _, e := range csr.Extensions {
 		if e.Id.Equal(oidSAN) {
@@ -125,7 +132,8 @@ func addCommonName(s *sans, cn string) {
 }
 
 // checkCommonName applies cn_validations and the role's rules to a common name.
-func checkCommonName(role *api.PKIRole, cn string) error {
+func checkCommonName(rules *callerRules, cn string) error {
+	role := rules.PKIRole
 	if slices.Equal(role.CNValidations, []string{"disabled"}) {
 		return nil
 	}
@@ -137,7 +145,7 @@ func checkCommonName(role *api.PKIRole, cn string) error {
 	if len(role.CNValidations) > 0 && !slices.Contains(role.CNValidations, kind) {
 		return invalid("common name %s not allowed by this role: cn_validations does not allow a common name of the kind %s", cn, kind)
 	}
-	if !allowsName(role, cn) {
+	if !rules.allows(cn) {
 		return invalid("common name %s not allowed by this role", cn)
 	}
 	return nil
@@ -227,17 +235,35 @@ type limits struct {
 	ttl, max  time.Duration // 0: the mount's
 	notAfter  string
 	notBefore time.Duration // how far in the past it begins
+
+	begin                string // fixed
+	beginBound, endBound string // of a role; "" permits
+}
+
+// usual is the validity for which nothing is asked.
+func (l *limits) usual() time.Duration {
+	switch {
+	case l.ttl != 0:
+		return l.ttl
+	case l.max != 0:
+		return min(defaultTTL, l.max)
+	}
+	return defaultTTL
 }
 
 // validity decides from when until when a certificate is valid.
 func validity(now time.Time, r *api.PKIValidity, l limits, warn func(string, ...any)) (from, until time.Time, err error) {
 	now = now.UTC().Truncate(time.Second)
 	from = now.Add(-l.notBefore)
-	if r.NotBefore != "" {
-		if from, err = parseTime("not_before", r.NotBefore); err != nil {
+	if begin := refOf(r.NotBefore, l.begin); begin != "" {
+		if from, err = parseTime("not_before", begin); err != nil {
 			return from, until, err
 		}
 	}
+	if err := l.permits(now, from, r); err != nil {
+		return from, until, err
+	}
+	ttl := l.usual()
 	fixed := r.NotAfter
 	if fixed == "" && r.TTL == 0 {
 		fixed = l.notAfter
@@ -252,21 +278,17 @@ func validity(now time.Time, r *api.PKIValidity, l limits, warn func(string, ...
 			return from, until, err
 		}
 	default:
-		ttl := r.TTL.Duration()
-		if ttl == 0 {
-			ttl = l.ttl
-		}
-		if ttl == 0 {
-			ttl = defaultTTL
-			if l.max != 0 {
-				ttl = min(ttl, l.max)
-			}
+		if r.TTL != 0 {
+			ttl = r.TTL.Duration()
 		}
 		if l.max != 0 && ttl > l.max {
 			warn("TTL %q is longer than permitted maxTTL %q, so maxTTL is being used", ttl, l.max)
 			ttl = l.max
 		}
 		until = now.Add(ttl)
+	}
+	if err := l.permitsEnd(now, until, ttl, r.NotAfter != ""); err != nil {
+		return from, until, err
 	}
 	if l.max != 0 && until.After(now.Add(l.max)) {
 		warn("not_after is later than max_ttl permits, so max_ttl is being used")

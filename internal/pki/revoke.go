@@ -77,11 +77,9 @@ func (s *Service) revokeNamed(ctx context.Context, c *op.Call, r *api.PKIRevoke,
 		return nil, err
 	}
 	s.ocspForget(c.Mount)
-	if !st.config.CRL.AutoRebuild {
-		if err := s.rebuildCRL(ctx, c.Mount, target.rec.IssuerID); err != nil {
-			s.log.Error("a certificate was revoked, but the CRL can't be made", "mount", c.Mount, "error", err)
-			c.Warn("the certificate is revoked, but the CRL can't be made now: %s", fault.Message(err))
-		}
+	if err := s.publish(ctx, c.Mount, st, target.rec.IssuerID, target.cert.SerialNumber.Bytes()); err != nil {
+		s.log.Error("a certificate was revoked, but the CRL can't be made", "mount", c.Mount, "error", err)
+		c.Warn("the certificate is revoked, but the CRL can't be made now: %s", fault.Message(err))
 	}
 	return revocation(now), nil
 }

@@ -8,7 +8,9 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -258,4 +260,89 @@ func FuzzParseBundle(f *testing.F) {
 			b.wipe()
 		}
 	})
+}
+
+// TestRevocationsShareCRLs: revocations at the same time are all on the CRL when
+// they are answered, and do not each make one.
+func TestRevocationsShareCRLs(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.root("ec", 256)
+	e.makeRole("web", nil)
+	const n = 24
+	var serials []string
+	for range n {
+		csr, _ := newCSR(t, nil)
+		out, err := e.signRole(bg, call(), &api.PKISign{Role: "web", CSR: csr})
+		must(t, err)
+		serials = append(serials, out.SerialNumber)
+	}
+	id := e.mountState(t).config.DefaultIssuer
+	var wg sync.WaitGroup
+	missing := make(chan string, n)
+	e.crls.Lock() // as if a CRL were being made
+	for _, serial := range serials {
+		wg.Go(func() {
+			if _, err := e.revoke(bg, call(), &api.PKIRevoke{SerialNumber: serial}); err != nil {
+				missing <- err.Error()
+				return
+			}
+			made, _, err := e.currentCRL(bg, call().Mount, id, false)
+			if err == nil {
+				var crl *x509.RevocationList
+				if crl, err = x509.ParseRevocationList(made.DER); err == nil && !slices.ContainsFunc(crl.RevokedCertificateEntries, func(r x509.RevocationListEntry) bool {
+					return serialText(r.SerialNumber) == serial
+				}) {
+					missing <- serial + " is not on the CRL"
+				}
+			}
+			if err != nil {
+				missing <- err.Error()
+			}
+		})
+	}
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(time.Millisecond) {
+		if q, ok := e.crlQueues.Load(call().Mount + id); ok && q.(*crlQueue).asked.Load() == n {
+			break
+		}
+	}
+	e.crls.Unlock()
+	wg.Wait()
+	close(missing)
+	for m := range missing {
+		t.Error(m)
+	}
+	rec, _, err := e.readCRL(bg, call().Mount, id)
+	must(t, err)
+	if rec.Number != 1 {
+		t.Errorf("%d revocations at a time made %d CRLs", n, rec.Number)
+	}
+}
+
+// TestCRLIsKept: the CRL in memory is the one in the store, and another instance
+// on the same store serves it too.
+func TestCRLIsKept(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.root("ec", 256)
+	id := e.mountState(t).config.DefaultIssuer
+	must(t, e.makeCRL(bg, call().Mount, id, false))
+	kept, version, err := e.readCRL(bg, call().Mount, id)
+	must(t, err)
+	stored := new(crlRecord)
+	v, err := e.store.Get(bg, tableCRLs, call().Mount+id, stored)
+	must(t, err)
+	if v != version || !bytes.Equal(stored.Full.DER, kept.Full.DER) || e.keptCRL(call().Mount+id) == nil {
+		t.Errorf("version %d is kept, %d is stored", version, v)
+	}
+	e.restart()
+	again, _, err := e.readCRL(bg, call().Mount, id)
+	must(t, err)
+	if !bytes.Equal(again.Full.DER, kept.Full.DER) {
+		t.Error("another CRL after a restart")
+	}
+	must(t, e.Unmount(bg, call().Mount))
+	if e.keptCRL(call().Mount+id) != nil {
+		t.Error("the CRL of an authority that is gone is kept")
+	}
 }

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -47,8 +48,13 @@ func editRole(role *api.PKIRole, r *api.SetPKIRole) {
 	set(&role.MaxTTL, r.MaxTTL)
 	set(&role.NotAfter, r.NotAfter)
 	set(&role.NotBeforeDuration, r.NotBeforeDuration)
+	editBounds(role, r)
 	set(&role.AllowLocalhost, r.AllowLocalhost)
 	set(&role.AllowedDomains, r.AllowedDomains)
+	set(&role.AllowedDomainsTemplate, r.AllowedDomainsTemplate)
+	set(&role.AllowedURISANsTemplate, r.AllowedURISANsTemplate)
+	set(&role.AllowTokenDisplayName, r.AllowTokenDisplayName)
+	set(&role.AllowGlobsInTemplates, r.AllowGlobsInTemplates)
 	set(&role.AllowBareDomains, r.AllowBareDomains)
 	set(&role.AllowSubdomains, r.AllowSubdomains)
 	set(&role.AllowGlobDomains, r.AllowGlobDomains)
@@ -104,6 +110,16 @@ func checkRole(role *api.PKIRole) error {
 		if _, err := parseTime("not_after", role.NotAfter); err != nil {
 			return err
 		}
+	}
+	if err := checkTextual("the role's", slices.Concat(role.OU, role.Organization, role.Country, role.Locality, role.Province,
+		role.StreetAddress, role.PostalCode, role.AllowedDomains, role.AllowedURISANs)...); err != nil {
+		return err
+	}
+	if err := checkBounds(role); err != nil {
+		return err
+	}
+	if err := checkTemplates(role); err != nil {
+		return err
 	}
 	if err := checkKeyRule(role); err != nil {
 		return err
@@ -203,6 +219,7 @@ func (s *Service) readRole(ctx context.Context, c *op.Call, r *api.PKIRoleName) 
 // shownRole has empty lists instead of nil.
 func shownRole(role *api.PKIRole) *api.PKIRole {
 	out := *role
+	out.NotBeforeBound, out.NotAfterBound = cmp.Or(out.NotBeforeBound, boundPermit), cmp.Or(out.NotAfterBound, boundPermit)
 	for _, l := range []*[]string{
 		&out.AllowedDomains, &out.AllowedIPSANsCIDR, &out.AllowedURISANs, &out.AllowedOtherSANs, &out.AllowedSerialNumbers,
 		&out.AllowedUserIDs, &out.KeyUsage, &out.ExtKeyUsage, &out.ExtKeyUsageOIDs, &out.CNValidations, &out.OU, &out.Organization,

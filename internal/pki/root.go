@@ -189,6 +189,14 @@ func formatted(der []byte, format string) string {
 	return pemOf(der)
 }
 
+// formatted is the issuer's certificate in the format that was asked for.
+func (i *issuer) formatted(format string) string {
+	if format == "der" {
+		return formatted(i.rec.Certificate, format)
+	}
+	return i.pem
+}
+
 func checkFormat(format string) error {
 	switch format {
 	case "", "pem", "der", "pem_bundle":
@@ -270,9 +278,5 @@ func (s *Service) signRequest(ctx context.Context, mount string, pair *keys.Pair
 	if err != nil {
 		return nil, signFault(err)
 	}
-	return sequence(func(b *builder) {
-		b.AddBytes(info)
-		b.AddBytes(alg.der)
-		b.AddASN1BitString(signature)
-	}), nil
+	return signedObject(info, alg, signature), nil
 }

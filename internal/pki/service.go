@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -31,9 +32,11 @@ type Service struct {
 	now    func() time.Time
 	mounts sync.Map // path to *mountSlot
 
-	crls sync.Mutex // held while a CRL is made
-	ocsp sync.Map   // path of a mount to *ocspCache
-	acme *acmeServer
+	crls      sync.Mutex // held while a CRL is made
+	crlKept   sync.Map   // path of a mount and id of an issuer to *keptCRL
+	crlQueues sync.Map   // the same to *crlQueue
+	ocsp      sync.Map   // path of a mount to *ocspCache
+	acme      *acmeServer
 
 	estClaims sync.Mutex // held while labels of EST are given to a mount
 
@@ -88,11 +91,13 @@ func (s *Service) Reset() {
 	s.stopTidies("")
 	s.mounts.Clear()
 	s.ocsp.Clear()
+	s.forgetCRLs("")
 }
 
 // Start is called after unseal. Certificates that a crash left between intent
 // and record become records of their own: whether they were signed is not
-// known, nobody has them, so they count as revoked.
+// known, nobody has them, so they count as revoked. The log has what was to be
+// signed (TBSCertificate in DER, base64), to compare with what else is known.
 func (s *Service) Start(ctx context.Context) error {
 	return storeFault(s.each(ctx, tableIntents, "", func(n string, e store.Entry) error {
 		var intent intentRecord
@@ -120,7 +125,8 @@ func (s *Service) settleInterrupted(ctx context.Context, n string, version int64
 		return err
 	}
 	serial, _ := hex.DecodeString(digits)
-	s.log.Warn("a certificate was interrupted between intent and record; it counts as revoked", "mount", mount, "serial", colons(serial))
+	s.log.Warn("a certificate was interrupted between intent and record; it counts as revoked",
+		"mount", mount, "serial", colons(serial), "tbs", base64.StdEncoding.EncodeToString(intent.TBS))
 	return nil
 }
 
@@ -130,6 +136,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 	s.stopTidies(mount)
 	defer s.mounts.Delete(mount)
 	defer s.ocsp.Delete(mount)
+	defer s.forgetCRLs(mount)
 	for _, table := range append([]string{tableRoles, tableIssuers, tableKeys, tableCerts, tableIntents, tableRevoked, tableCRLs, tableConfig, tableESTConfig}, acmeTables...) {
 		var batch []store.Change
 		err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {

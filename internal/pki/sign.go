@@ -48,12 +48,14 @@ func (s *Service) sign(ctx context.Context, mount, issuerID string, key crypto.S
 	return der, s.recordCertificate(ctx, n, issuerID, l, der)
 }
 
-// signFault keeps what the key's service said to the caller.
+// signFault keeps what the key's service said to the caller. A key that is gone,
+// or does not work for a reason of the HSM token's own, is no mistake of the caller.
 func signFault(err error) error {
-	if f, ok := errors.AsType[*fault.Error](err); ok {
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind != fault.Internal {
 		return f
 	}
-	return fault.Wrap(fault.Unavailable, err, "the issuer's key can't sign now; certificates, CRLs and OCSP answers that were made before are still served")
+	return &fault.Error{Kind: fault.Unavailable, Err: err, Hint: fault.HintOf(err),
+		Msg: "the issuer's key can't sign now; certificates, CRLs and OCSP answers that were made before are still served"}
 }
 
 func (s *Service) recordIntent(ctx context.Context, n, issuerID string, l linted) error {

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -36,6 +37,8 @@ type issuer struct {
 	version int64 // of the record
 	cert    *x509.Certificate
 	keyID   []byte // as the certificates of this issuer name its key
+	pem     string // of the certificate, as pemOf writes it
+	ids     map[crypto.Hash]ocspID
 }
 
 func newIssuer(rec issuerRecord, version int64) (*issuer, error) {
@@ -43,7 +46,7 @@ func newIssuer(rec issuerRecord, version int64) (*issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the issuer %s: %w", rec.ID, err)
 	}
-	i := &issuer{rec: rec, version: version, cert: cert, keyID: cert.SubjectKeyId}
+	i := &issuer{rec: rec, version: version, cert: cert, keyID: cert.SubjectKeyId, pem: pemOf(rec.Certificate), ids: ocspIDs(cert)}
 	if len(i.keyID) == 0 {
 		i.keyID, err = keyID(cert.RawSubjectPublicKeyInfo)
 	}

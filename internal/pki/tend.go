@@ -75,18 +75,19 @@ func (s *Service) tend(ctx context.Context, path, name string, run Run) error {
 }
 
 // remake makes the CRLs of issuers.
-func (s *Service) remake(ids []string, delta bool) func(context.Context, *op.Call) (any, error) {
+func (s *Service) remake(due []crlScope, delta bool) func(context.Context, *op.Call) (any, error) {
 	return func(ctx context.Context, c *op.Call) (any, error) {
 		var errs []error
-		for _, id := range ids {
-			errs = append(errs, s.makeCRL(ctx, c.Mount, id, delta))
+		for _, scope := range due {
+			errs = append(errs, s.makeScope(ctx, c.Mount, scope, delta))
 		}
 		return &api.PKISuccess{Success: true}, errors.Join(errs...)
 	}
 }
 
-// dueCRLs are the issuers whose CRL or delta CRL must be made now.
-func (s *Service) dueCRLs(ctx context.Context, mount string, st *state) (full, deltas []string, err error) {
+// dueCRLs are the CRLs of which the whole or the delta CRL must be made now. A
+// shard that nobody asked for is not due: it is made when somebody asks.
+func (s *Service) dueCRLs(ctx context.Context, mount string, st *state) (full, deltas []crlScope, err error) {
 	cfg := &st.config.CRL
 	if cfg.Disable || !cfg.AutoRebuild {
 		return nil, nil, nil
@@ -100,10 +101,23 @@ func (s *Service) dueCRLs(ctx context.Context, mount string, st *state) (full, d
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case rec == nil || now.After(rec.Full.Until.Add(-cfg.grace())):
-			full = append(full, id)
+		case rec == nil || now.After(rec.Full.Until.Add(-cfg.grace())) || !rec.Full.holds(now):
+			full = append(full, crlScope{issuer: id})
 		case cfg.Delta && now.After(rec.Delta.Made.Add(cfg.interval())) && now.After(rec.Full.Made.Add(cfg.interval())):
-			deltas = append(deltas, id)
+			deltas = append(deltas, crlScope{issuer: id})
+		}
+		shards, err := s.keptShards(ctx, mount, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, scope := range shards {
+			rec, _, err := s.readCRL(ctx, mount, scope.record())
+			switch {
+			case err != nil:
+				return nil, nil, err
+			case rec != nil && now.After(rec.Full.Until.Add(-cfg.grace())):
+				full = append(full, scope)
+			}
 		}
 	}
 	return full, deltas, nil

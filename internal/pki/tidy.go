@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const (
 	defaultSafety       = 72 * time.Hour
 	defaultIssuerSafety = 365 * 24 * time.Hour
 	defaultTidyEvery    = 12 * time.Hour
+	defaultACMESafety   = 30 * 24 * time.Hour
 )
 
 // tidyConfig is the record of config/auto-tidy; 0 is the default.
@@ -39,6 +41,8 @@ type tidyConfig struct {
 	Safety       api.Seconds `json:"safety,omitempty"`
 	IssuerSafety api.Seconds `json:"issuer_safety,omitempty"`
 	Pause        api.Seconds `json:"pause,omitempty"`
+	ACME         bool        `json:"acme,omitempty"`
+	ACMESafety   api.Seconds `json:"acme_safety,omitempty"`
 }
 
 func (t *tidyConfig) interval() time.Duration { return or(t.Interval, defaultTidyEvery) }
@@ -46,7 +50,10 @@ func (t *tidyConfig) interval() time.Duration { return or(t.Interval, defaultTid
 func (t *tidyConfig) request() *api.PKITidy {
 	r := &api.PKITidy{
 		TidyCertStore: t.Certs, TidyRevokedCerts: t.Revoked, TidyRevokedCertIssuerAssociations: t.Associations,
-		TidyExpiredIssuers: t.Issuers, PauseDuration: t.Pause,
+		TidyExpiredIssuers: t.Issuers, PauseDuration: t.Pause, TidyACME: t.ACME,
+	}
+	if t.ACMESafety != 0 {
+		r.ACMEAccountSafetyBuffer = &t.ACMESafety
 	}
 	if t.Safety != 0 {
 		r.SafetyBuffer = &t.Safety
@@ -105,13 +112,16 @@ func (s *Service) startTidy(ctx context.Context, mount string, r *api.PKITidy, a
 		State: tidyRunning, TimeStarted: now.Format(time.RFC3339), TidyCertStore: r.TidyCertStore, TidyRevokedCerts: r.TidyRevokedCerts,
 		TidyRevokedCertIssuerAssociations: r.TidyRevokedCertIssuerAssociations, TidyExpiredIssuers: r.TidyExpiredIssuers,
 		SafetyBuffer: seconds(r.SafetyBuffer, defaultSafety), IssuerSafetyBuffer: seconds(r.IssuerSafetyBuffer, defaultIssuerSafety),
-		PauseDuration: r.PauseDuration.Duration().String(),
+		PauseDuration: r.PauseDuration.Duration().String(), TidyACME: r.TidyACME,
+		ACMEAccountSafetyBuffer: seconds(r.ACMEAccountSafetyBuffer, defaultACMESafety),
 	}
 	switch {
 	case status.SafetyBuffer < 1:
 		return nil, invalid("safety_buffer must be greater than zero")
 	case status.IssuerSafetyBuffer < 1:
 		return nil, invalid("issuer_safety_buffer must be greater than zero")
+	case status.ACMEAccountSafetyBuffer < 1:
+		return nil, invalid("acme_account_safety_buffer must be greater than zero")
 	case r.PauseDuration < 0:
 		return nil, invalid("pause_duration must be zero or greater")
 	}
@@ -170,7 +180,8 @@ func (s *Service) tidyAll(ctx context.Context, mount string, t *tidying, want *a
 			status.State, status.Error = "Error", "tidying ended early; see the server's log"
 		}
 		s.log.Info("certificates tidied", "mount", mount, "state", status.State, "certificates", status.CertStoreDeletedCount,
-			"revocations", status.RevokedCertDeletedCount, "error", err)
+			"revocations", status.RevokedCertDeletedCount, "acme_orders", status.ACMEOrdersDeletedCount,
+			"acme_accounts", status.ACMEAccountDeletedCount, "error", err)
 	})
 }
 
@@ -183,6 +194,11 @@ func (s *Service) tidyWanted(ctx context.Context, mount string, t *tidying, want
 	}
 	if want.TidyCertStore {
 		if err := s.tidyCerts(ctx, mount, end, t, pause); err != nil {
+			return err
+		}
+	}
+	if want.TidyACME {
+		if err := s.tidyACME(ctx, mount, end, want.ACMEAccountSafetyBuffer.Duration(), t, pause); err != nil {
 			return err
 		}
 	}
@@ -203,12 +219,12 @@ func (s *Service) tidyWanted(ctx context.Context, mount string, t *tidying, want
 }
 
 func (s *Service) tidyCerts(ctx context.Context, mount string, end time.Time, t *tidying, pause time.Duration) error {
-	return s.sweep(ctx, tableCerts, mount, pause, func(_ string, e *store.Entry) ([]store.Change, error) {
+	counted := func(n int) { t.count(func(status *api.PKITidyStatus) { status.CertStoreDeletedCount += n }) }
+	return s.sweep(ctx, tableCerts, mount, pause, counted, func(_ string, e *store.Entry) ([]store.Change, error) {
 		var rec certRecord
 		if err := e.Decode(&rec); err != nil || !rec.NotAfter.Before(end) {
 			return nil, err
 		}
-		t.count(func(status *api.PKITidyStatus) { status.CertStoreDeletedCount++ })
 		return []store.Change{s.store.Remove(tableCerts, e.Key, e.Version)}, nil
 	})
 }
@@ -216,12 +232,12 @@ func (s *Service) tidyCerts(ctx context.Context, mount string, end time.Time, t 
 // tidyRevoked removes revocations of expired certificates, which CRLs have no more,
 // and the records of the certificates with them.
 func (s *Service) tidyRevoked(ctx context.Context, mount string, end time.Time, t *tidying, pause time.Duration) error {
-	return s.sweep(ctx, tableRevoked, mount, pause, func(rest string, e *store.Entry) ([]store.Change, error) {
+	counted := func(n int) { t.count(func(status *api.PKITidyStatus) { status.RevokedCertDeletedCount += n }) }
+	return s.sweep(ctx, tableRevoked, mount, pause, counted, func(rest string, e *store.Entry) ([]store.Change, error) {
 		var rec revokedRecord
 		if err := e.Decode(&rec); err != nil || !rec.NotAfter.Before(end) || rec.NotAfter.IsZero() {
 			return nil, err
 		}
-		t.count(func(status *api.PKITidyStatus) { status.RevokedCertDeletedCount++ })
 		changes := []store.Change{s.store.Remove(tableRevoked, e.Key, e.Version)}
 		key := mount + rest[strings.LastIndexByte(rest, '/')+1:]
 		var cert certRecord
@@ -233,11 +249,21 @@ func (s *Service) tidyRevoked(ctx context.Context, mount string, end time.Time, 
 	})
 }
 
-// sweep removes what remove says of every record of a table, each record in a
-// transaction of its own: one that is changed meanwhile is left for the next time.
-func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Duration, remove func(rest string, e *store.Entry) ([]store.Change, error)) error {
+// sweepBatch is how many records are removed in one transaction.
+const sweepBatch = 200
+
+// sweep removes what remove says of every record of a table, and counts the
+// records with counted. A record that is changed meanwhile is left for the next time.
+func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Duration, counted func(n int), remove func(rest string, e *store.Entry) ([]store.Change, error)) error {
 	n := 0
-	return s.each(ctx, table, mount, func(rest string, e store.Entry) error {
+	var batch [][]store.Change
+	flush := func() error {
+		done, err := s.removeAll(ctx, batch)
+		counted(done)
+		batch = batch[:0]
+		return err
+	}
+	err := s.each(ctx, table, mount, func(rest string, e store.Entry) error {
 		if n++; n%listPage == 0 && pause > 0 {
 			select {
 			case <-ctx.Done():
@@ -251,11 +277,37 @@ func (s *Service) sweep(ctx context.Context, table, mount string, pause time.Dur
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		if err := s.store.Apply(ctx, changes...); !errors.Is(err, store.ErrConflict) {
-			return err
+		if batch = append(batch, changes); len(batch) < sweepBatch {
+			return nil
 		}
-		return nil
+		return flush()
 	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// removeAll makes changes in one transaction, or each in one of its own if one of
+// them comes too late. It returns how many were made.
+func (s *Service) removeAll(ctx context.Context, batch [][]store.Change) (int, error) {
+	err := s.store.Apply(ctx, slices.Concat(batch...)...)
+	if err == nil {
+		return len(batch), nil
+	}
+	if !errors.Is(err, store.ErrConflict) {
+		return 0, err
+	}
+	done := 0
+	for _, changes := range batch {
+		err := s.store.Apply(ctx, changes...)
+		if err == nil {
+			done++
+		} else if !errors.Is(err, store.ErrConflict) {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 func (s *Service) tidyStatus(_ context.Context, c *op.Call, _ *api.Empty) (*api.PKITidyStatus, error) {
@@ -300,6 +352,7 @@ func (t *tidyConfig) describe() *api.PKIAutoTidy {
 		TidyRevokedCertIssuerAssociations: t.Associations, TidyExpiredIssuers: t.Issuers,
 		SafetyBuffer:       api.Seconds(or(t.Safety, defaultSafety) / time.Second),
 		IssuerSafetyBuffer: api.Seconds(or(t.IssuerSafety, defaultIssuerSafety) / time.Second), PauseDuration: t.Pause.Duration().String(),
+		TidyACME: t.ACME, ACMEAccountSafetyBuffer: api.Seconds(or(t.ACMESafety, defaultACMESafety) / time.Second),
 	}
 }
 
@@ -324,6 +377,8 @@ func (s *Service) setAutoTidy(ctx context.Context, c *op.Call, r *api.SetPKIAuto
 		set(&t.Safety, r.SafetyBuffer)
 		set(&t.IssuerSafety, r.IssuerSafetyBuffer)
 		set(&t.Pause, r.PauseDuration)
+		set(&t.ACME, r.TidyACME)
+		set(&t.ACMESafety, r.ACMEAccountSafetyBuffer)
 		if err := t.check(); err != nil {
 			return nil, err
 		}
@@ -336,10 +391,10 @@ func (s *Service) setAutoTidy(ctx context.Context, c *op.Call, r *api.SetPKIAuto
 
 func (t *tidyConfig) check() error {
 	switch {
-	case min(t.Interval, t.Safety, t.IssuerSafety, t.Pause) < 0:
+	case min(t.Interval, t.Safety, t.IssuerSafety, t.Pause, t.ACMESafety) < 0:
 		return invalid("a duration is negative")
-	case t.Enabled && !t.Certs && !t.Revoked && !t.Associations && !t.Issuers:
-		return invalid("Auto-tidy enabled but no tidy operations were requested. Enable at least one tidy operation to be run (tidy_cert_store, tidy_revoked_certs, tidy_expired_issuers)")
+	case t.Enabled && !t.Certs && !t.Revoked && !t.Associations && !t.Issuers && !t.ACME:
+		return invalid("Auto-tidy enabled but no tidy operations were requested. Enable at least one tidy operation to be run (tidy_cert_store, tidy_revoked_certs, tidy_expired_issuers, tidy_acme)")
 	}
 	return nil
 }

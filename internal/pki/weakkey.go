@@ -35,7 +35,7 @@ var smallPrimes = func() *big.Int {
 func checkPublic(public crypto.PublicKey) error {
 	switch public := public.(type) {
 	case ed25519.PublicKey:
-		return nil
+		return checkEd25519(public)
 	case *ecdsa.PublicKey:
 		if n := public.Curve.Params().BitSize; n < 256 {
 			return invalid("the key is on a curve of %d bits; P-256, P-384 and P-521 are taken", n)

@@ -23,8 +23,8 @@ func (e *acmeEnv) hooks() string {
 		switch r.URL.Path {
 		case "/txt":
 			name := strings.TrimSuffix(q.Get("name"), ".") + "."
-			texts, _ := e.dns.texts.LoadOrStore(name, []string(nil))
-			e.dns.texts.Store(name, append(texts.([]string), q.Get("value")))
+			texts, _ := e.dns.Texts.LoadOrStore(name, []string(nil))
+			e.dns.Texts.Store(name, append(texts.([]string), q.Get("value")))
 		case "/file":
 			e.files.Store("/.well-known/acme-challenge/"+q.Get("name"), q.Get("value"))
 		}
@@ -126,7 +126,7 @@ func TestLego(t *testing.T) {
 	e.chainIn(dir+"/certificates/tls.example.org.crt", "tls.example.org")
 	e.restart()
 	e.run([]string{"EXEC_PATH=" + hook, "EXEC_POLLING_INTERVAL=1"}, "lego",
-		append(common, "--dns", "exec", "--dns.disable-cp", "--dns.resolvers", e.dns.address, "-d", "*.lego.example.org", "run")...)
+		append(common, "--dns", "exec", "--dns.disable-cp", "--dns.resolvers", e.dns.Address, "-d", "*.lego.example.org", "run")...)
 	e.chainIn(dir+"/certificates/_.lego.example.org.crt", "*.lego.example.org")
 	e.run(nil, "lego", append(tls, "renew", "--days", "3650", "--no-random-sleep")...)
 	e.run(nil, "lego", append(tls, "revoke")...)

@@ -8,15 +8,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/pki/acme/dnstest"
 )
 
 // acmeEnv is a server with an ACME server, behind an address that stays the same
@@ -28,7 +28,7 @@ type acmeEnv struct {
 	init    api.InitResult
 	current atomic.Pointer[Server]
 	stop    func()
-	dns     *testDNS
+	dns     *dnstest.Server
 	files   sync.Map // path of the client's web server to its content
 	web     string   // host:port
 }
@@ -37,7 +37,8 @@ type acmeEnv struct {
 // web. Ports of 0 stand for ports of the environment's own.
 func newACMEEnv(t *testing.T, tlsPort int) *acmeEnv {
 	t.Helper()
-	e := &acmeEnv{t: t, dir: t.TempDir(), dns: newTestDNS(t)}
+	e := &acmeEnv{t: t, dir: t.TempDir(), dns: dnstest.New(t)}
+	e.dns.Set(acmeAddresses)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := e.current.Load()
 		if s == nil {
@@ -61,7 +62,7 @@ func newACMEEnv(t *testing.T, tlsPort int) *acmeEnv {
 	e.set("pki/root/generate/internal", map[string]any{"common_name": "Test root", "key_type": "ec", "issuer_name": "root"})
 	e.set("pki/roles/web", map[string]any{"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "any", "ttl": "720h"})
 	e.set("pki/config/cluster", map[string]any{"path": e.base + "pki"})
-	e.set("pki/config/acme", map[string]any{"enabled": true, "dns_resolver": e.dns.address, "allowed_networks": []string{"127.0.0.0/8"},
+	e.set("pki/config/acme", map[string]any{"enabled": true, "dns_resolver": e.dns.Address, "allowed_networks": []string{"127.0.0.0/8"},
 		"http_port": webPort, "tls_port": max(tlsPort, 1)})
 	return e
 }
@@ -120,69 +121,16 @@ func (e *acmeEnv) set(path string, body any) map[string]any {
 	return a.Data
 }
 
-// testDNS is a name server: every name has the address 127.0.0.1 unless it
-// begins with "private" or "none", and the texts that were set.
-type testDNS struct {
-	address string
-	texts   sync.Map // name with its final dot to []string
-}
-
-func newTestDNS(t *testing.T) *testDNS {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	d := &testDNS{address: conn.LocalAddr().String()}
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if answer := d.answer(buf[:n]); answer != nil {
-				conn.WriteTo(answer, from)
-			}
-		}
-	}()
-	return d
-}
-
-func (d *testDNS) answer(query []byte) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(query) != nil || len(m.Questions) != 1 {
+// acmeAddresses: names lead to 127.0.0.1; those that begin with "private" to a
+// private network, those that begin with "none" are not there.
+func acmeAddresses(name string, ipv6 bool) []netip.Addr {
+	switch {
+	case strings.HasPrefix(name, "none"):
 		return nil
+	case strings.HasPrefix(name, "private") && !ipv6:
+		return []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	}
-	q := m.Questions[0]
-	name := strings.ToLower(q.Name.String())
-	out := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionAvailable: true}, Questions: m.Questions}
-	h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
-	switch q.Type {
-	case dnsmessage.TypeA:
-		address := [4]byte{127, 0, 0, 1}
-		if strings.HasPrefix(name, "private") {
-			address = [4]byte{10, 0, 0, 1}
-		}
-		if !strings.HasPrefix(name, "none") {
-			out.Answers = append(out.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: address}})
-		}
-	case dnsmessage.TypeTXT:
-		if texts, ok := d.texts.Load(name); ok {
-			for _, text := range texts.([]string) {
-				out.Answers = append(out.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.TXTResource{TXT: []string{text}}})
-			}
-		}
-	}
-	if strings.HasPrefix(name, "none") {
-		out.RCode = dnsmessage.RCodeNameError
-	}
-	packed, err := out.Pack()
-	if err != nil {
-		return nil
-	}
-	return packed
+	return dnstest.Loopback(name, ipv6)
 }
 
 // rawPost sends a body to an ACME resource.

@@ -77,7 +77,7 @@ func (e *acmeEnv) place(c *acme.Client, name string, ch *acme.Challenge) {
 		}
 	case "dns-01":
 		if text, err = c.DNS01ChallengeRecord(ch.Token); err == nil {
-			e.dns.texts.Store("_acme-challenge."+name+".", []string{"of another order", text})
+			e.dns.Texts.Store("_acme-challenge."+name+".", []string{"of another order", text})
 		}
 	}
 	if err != nil {

@@ -31,7 +31,7 @@ type frontRow struct {
 // frontRows makes the fronts that the configuration enables.
 func (s *Server) frontRows() ([]frontRow, error) {
 	var all []frontRow
-	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.est} {
+	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.est, s.distribution} {
 		some, err := rows()
 		if err != nil {
 			return nil, err
@@ -61,7 +61,7 @@ func (s *Server) listenFronts() error {
 		if connections == 0 {
 			connections = frontConnections
 		}
-		l, err := newListener(row.Listener, row.server, connections, row.asksCerts)
+		l, err := newListener(row.Listener, s.own, row.server, connections, row.asksCerts)
 		if err != nil {
 			return fmt.Errorf("front %s at %s: %w", row.Name, row.Address, err)
 		}

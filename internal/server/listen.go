@@ -37,7 +37,7 @@ type listener struct {
 
 func (s *Server) listen() error {
 	for _, c := range s.cfg.Listeners {
-		l, err := newListener(c, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0, false)
+		l, err := newListener(c, s.own, newHTTPServer(s.handler, s.cfg.Limits.RequestTimeout.Duration, s.log), 0, false)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", c.Address, err)
 		}
@@ -58,12 +58,16 @@ func newHTTPServer(h http.Handler, timeout time.Duration, log *slog.Logger) *htt
 	}
 }
 
-// newListener opens a listener; connections bounds those open at a time, 0 does
-// not; asks says whether clients are asked for certificates.
-func newListener(c config.Listener, server connServer, connections int, asks bool) (*listener, error) {
+// newListener opens a listener; own is the certificate of those with TLSOwn,
+// connections bounds those open at a time, 0 does not; asks says whether clients are
+// asked for certificates.
+func newListener(c config.Listener, own *ownCertificate, server connServer, connections int, asks bool) (*listener, error) {
 	l := &listener{cfg: c, server: server}
 	if c.TLS() {
 		l.tls = &tlsFiles{cert: c.TLSCert, key: c.TLSKey, clientCA: c.ClientCA, asks: asks}
+		if c.TLSOwn {
+			l.tls.own = own
+		}
 		if err := l.tls.load(); err != nil {
 			return nil, err
 		}
@@ -148,6 +152,7 @@ func (l *listener) reload() error {
 // be replaced while it serves.
 type tlsFiles struct {
 	cert, key, clientCA string
+	own                 *ownCertificate // in place of cert and key, if not nil
 	// asks: clients may show a certificate. TLS checks that they hold its key, and
 	// nothing else of it.
 	asks    bool
@@ -156,14 +161,15 @@ type tlsFiles struct {
 
 // load reads the files; on an error the ones before stay in use.
 func (t *tlsFiles) load() error {
-	pair, err := tls.LoadX509KeyPair(t.cert, t.key)
-	if err != nil {
-		return fmt.Errorf("certificate %s with key %s: %w", t.cert, t.key, err)
-	}
-	c := &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{pair},
-		NextProtos:   []string{"http/1.1"},
+	c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
+	if t.own != nil {
+		c.GetCertificate = t.own.get
+	} else {
+		pair, err := tls.LoadX509KeyPair(t.cert, t.key)
+		if err != nil {
+			return fmt.Errorf("certificate %s with key %s: %w", t.cert, t.key, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
 	}
 	if t.asks {
 		c.ClientAuth = tls.RequestClientCert
@@ -181,6 +187,14 @@ func (t *tlsFiles) load() error {
 	}
 	t.current.Store(c)
 	return nil
+}
+
+// leaf is the certificate that clients are shown now.
+func (t *tlsFiles) leaf() *x509.Certificate {
+	if t.own != nil {
+		return t.own.current.Load().Leaf
+	}
+	return t.current.Load().Certificates[0].Leaf
 }
 
 func (t *tlsFiles) config() *tls.Config {

@@ -101,6 +101,7 @@ var pkiRows = map[string]matrixRow{
 	"pki.issuers.crl.delta":     {path: "issuer/known/crl/delta", status: 200, unknown: "issuer/unknown/crl/delta"},
 	"pki.issuers.crl.delta.der": {path: "issuer/known/crl/delta/der", status: 200, unknown: "issuer/unknown/crl/delta/der"},
 	"pki.issuers.crl.delta.pem": {path: "issuer/known/crl/delta/pem", status: 200, unknown: "issuer/unknown/crl/delta/pem"},
+	"pki.issuers.crl.shard":     {path: "issuer/known/crl/shard/4/1", status: 200, unknown: "issuer/known/crl/shard/8/1"},
 	"pki.crl.rotate":            {path: "crl/rotate", status: 200},
 	"pki.crl.rotate.delta":      {path: "crl/rotate-delta", status: 200},
 
@@ -113,7 +114,8 @@ var pkiRows = map[string]matrixRow{
 // for them.
 func (m *matrix) makeAuthority(t *testing.T) *strings.Replacer {
 	t.Helper()
-	m.make(t, "pki/config/crl", `{"auto_rebuild":true,"enable_delta":true}`)
+	m.make(t, "pki/config/cluster", `{"path":"https://ca.example.com/v1/pki"}`)
+	m.make(t, "pki/config/crl", `{"auto_rebuild":true,"enable_delta":true,"shards":4}`)
 	root := m.make(t, "pki/root/generate/internal", `{"common_name":"Known","key_type":"ec","issuer_name":"known","key_name":"known"}`)
 	m.make(t, "pki/root/generate/internal", `{"common_name":"Old","key_type":"ec","issuer_name":"old"}`)
 	m.make(t, "pki/root/generate/internal", `{"common_name":"Revoked","key_type":"ec","issuer_name":"revoked"}`)

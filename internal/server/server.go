@@ -60,6 +60,7 @@ type Server struct {
 	guard     *guard.Guard
 	metrics   *metrics
 	handler   http.Handler
+	own       *ownCertificate // nil if no listener has it
 	listeners []*listener
 	fronts    []*listener
 	pin       pinSource
@@ -127,6 +128,10 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 		}
 	}
 	s.openByPIN(ctx)
+	if err := s.openOwnCertificate(); err != nil {
+		return err
+	}
+	s.metrics.certificates(s.all)
 	if alone != nil && alone.NoAPI {
 		return s.listenFronts()
 	}
@@ -228,6 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
+	background.Go(func() { s.keepOwnCertificate(untilDone) })
 	notifyReady(s.log)
 	select {
 	case <-ctx.Done():

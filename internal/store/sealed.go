@@ -100,15 +100,7 @@ func (s *Sealed) Names(ctx context.Context, table, prefix, after string, limit i
 	if s.ring.Load() == nil {
 		return nil, ErrSealed
 	}
-	records, err := s.store.List(ctx, table, prefix, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, len(records))
-	for i, r := range records {
-		names[i] = r.Key
-	}
-	return names, nil
+	return s.store.Names(ctx, table, prefix, after, limit)
 }
 
 // Put is a change that writes v as JSON, sealed, over a record of version

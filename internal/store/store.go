@@ -51,6 +51,8 @@ type Store interface {
 	// List returns at most limit (0: all) records of a table whose keys start
 	// with prefix and come after the key after, in the order of their keys' bytes.
 	List(ctx context.Context, table, prefix, after string, limit int) ([]Record, error)
+	// Names returns the keys of the records that List returns, without their data.
+	Names(ctx context.Context, table, prefix, after string, limit int) ([]string, error)
 	// Apply makes all changes or none, durable when it returns. ErrConflict if
 	// a version is not as expected.
 	Apply(ctx context.Context, changes ...Change) error

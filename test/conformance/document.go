@@ -64,7 +64,7 @@ var mounted = regexp.MustCompile(`^/v1/conformance-[a-z0-9]+/`)
 
 // Engines are those that are not mounted from the beginning. Exchanges mount them at
 // conformance- and their name.
-var Engines = []string{"hmacpool"}
+var Engines = []string{"hmacpool", "pki"}
 
 // Place is a request's path as the document has it: below /v1, and below the mount
 // transit/ instead of one that exchanges made, or that of another engine. Requests
@@ -121,7 +121,7 @@ func (d *Document) Find(method, path string) (name string, ok bool) {
 }
 
 // several are parameters that take more than one segment.
-var several = []string{"{path}", "{prefix}", "{url_lease_id}", "{request}"}
+var several = []string{"{path}", "{prefix}", "{url_lease_id}", "{request}", "{resource}"}
 
 // OneSegment puts x for the parameters of a pattern that take more than one segment,
 // which validators of OpenAPI documents do not know. It returns false if there is none.

@@ -57,17 +57,21 @@ var variable = regexp.MustCompile(`\$[a-z][a-z0-9_]*`)
 
 // fill replaces $NAME by the value that was kept. What an earlier answer lacked
 // is "missing".
-func (p *player) fill(text string) string {
+func (p *player) fill(text string) string { return p.fillWith(text, strings.NewReplacer()) }
+
+// fillWith is fill, with a form for the values.
+func (p *player) fillWith(text string, form *strings.Replacer) string {
 	return variable.ReplaceAllStringFunc(text, func(name string) string {
 		if v, ok := p.values[name[1:]]; ok {
-			return v
+			return form.Replace(v)
 		}
 		return "missing"
 	})
 }
 
 func (p *player) play(ctx context.Context, e *Exchange) (*Answer, error) {
-	sent := []byte(p.fill(e.Body))
+	// What was kept of an answer has been a text of JSON, and becomes one again.
+	sent := []byte(p.fillWith(e.Body, strings.NewReplacer("\n", `\n`)))
 	token := p.target.Token
 	switch e.Token {
 	case "":

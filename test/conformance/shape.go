@@ -137,8 +137,9 @@ func copied(data, rest map[string]any) bool {
 var (
 	uuid        = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	timestamp   = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+	serial      = regexp.MustCompile(`^[0-9a-f]{2}(:[0-9a-f]{2}){19}$`)
 	ciphertext  = regexp.MustCompile(`^(vault:v\d+:)([A-Za-z0-9+/_=-]+)$`)
-	pemText     = regexp.MustCompile(`^-----BEGIN ([A-Z ]+)-----\n`)
+	pemText     = regexp.MustCompile(`^-----BEGIN ([A-Z0-9 ]+)-----\n`)
 	clientToken = regexp.MustCompile(`^(s|b|hvs|hvb)\.[A-Za-z0-9_-]{20,}$`)
 )
 
@@ -149,9 +150,11 @@ var opaque = []string{"accessor", "wrapped_accessor"}
 func mark(v any, name string, known map[string]string) any {
 	switch v := v.(type) {
 	case map[string]any:
+		marked := make(map[string]any, len(v))
 		for n, e := range v {
-			v[n] = mark(e, n, known)
+			marked[markName(n, known)] = mark(e, n, known)
 		}
+		return marked
 	case []any:
 		for i, e := range v {
 			v[i] = mark(e, name, known)
@@ -166,6 +169,18 @@ func mark(v any, name string, known map[string]string) any {
 	return v
 }
 
+// markName is markText for the name of a member: names of things that are kept,
+// and their identifiers.
+func markName(s string, known map[string]string) string {
+	if n, ok := known[s]; ok {
+		return "$" + n
+	}
+	if uuid.MatchString(s) || serial.MatchString(s) {
+		return "<id>"
+	}
+	return s
+}
+
 func markText(s, name string, known map[string]string) string {
 	for text, n := range known {
 		s = strings.ReplaceAll(s, text, "$"+n)
@@ -175,6 +190,8 @@ func markText(s, name string, known map[string]string) string {
 		return "<opaque>"
 	case uuid.MatchString(s):
 		return "<uuid>"
+	case serial.MatchString(s):
+		return "<serial number>"
 	case timestamp.MatchString(s):
 		return "<time>"
 	case clientToken.MatchString(s):

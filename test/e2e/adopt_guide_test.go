@@ -68,7 +68,9 @@ func TestAdoptAll(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		var shown struct{ Keys []struct{ Label, ID, Name, Result string } }
+		var shown struct {
+			Keys []struct{ Label, ID, Name, Result string }
+		}
 		if err := json.Unmarshal(out, &shown); err != nil {
 			t.Fatal(err)
 		}

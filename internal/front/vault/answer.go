@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/front/httpcache"
 	"github.com/claviger/claviger/internal/guard"
 )
 
@@ -31,7 +33,7 @@ var (
 )
 
 // answer writes what an operation returned.
-func (h *handler) answer(w http.ResponseWriter, a *guard.Answer) error {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer) error {
 	if a == nil || isNothing(a.Data) && len(a.Warnings) == 0 {
 		w.Header()["Cache-Control"] = noStore
 		w.WriteHeader(http.StatusNoContent)
@@ -40,9 +42,13 @@ func (h *handler) answer(w http.ResponseWriter, a *guard.Answer) error {
 	if l, ok := a.Data.(list); ok && !isNothing(a.Data) && l.IsEmpty() {
 		return fault.New(fault.NotFound, "")
 	}
-	if r, ok := a.Data.(raw); ok && !isNothing(a.Data) {
-		contentType, body := r.Raw()
-		h.deliver(w, statusOf(a.Data), []string{contentType}, body)
+	if file, ok := a.Data.(raw); ok && !isNothing(a.Data) {
+		contentType, body := file.Raw()
+		status := statusOf(a.Data)
+		if httpcache.Headers(w, r, a.Data, status, body, time.Now()) {
+			status = http.StatusNotModified
+		}
+		h.deliver(w, status, []string{contentType}, body)
 		return nil
 	}
 	buf := buffers.get()
@@ -71,7 +77,9 @@ func (h *handler) deliver(w http.ResponseWriter, status int, contentType []strin
 // write sends an answer in one piece.
 func write(w http.ResponseWriter, status int, contentType []string, body []byte) error {
 	header := w.Header()
-	header["Cache-Control"] = noStore
+	if _, chosen := header["Cache-Control"]; !chosen || status != http.StatusOK && status != http.StatusNotModified {
+		header["Cache-Control"] = noStore
+	}
 	if status == http.StatusNoContent || status == http.StatusNotModified {
 		w.WriteHeader(status)
 		return nil

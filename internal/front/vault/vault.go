@@ -102,7 +102,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return outcome(ctx, err)
 	}
-	return h.answer(w, answer)
+	return h.answer(w, r, answer)
 }
 
 // outcome chooses what the caller is told of a failed operation.

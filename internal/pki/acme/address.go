@@ -10,9 +10,11 @@ import (
 )
 
 // special are IPv4 networks that are not the public network (RFC 6890 and its
-// registry), beside those that netip knows.
+// registry), beside those that netip knows; and the address of the host agent
+// that virtual machines in Azure see, which is no one's on the public network.
 var special = networks("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24",
-	"192.88.99.0/24", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4")
+	"192.88.99.0/24", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+	"168.63.129.16/32")
 
 // public6 is what of IPv6 is assigned as global unicast; special6 is what of it
 // leads elsewhere: Teredo and its neighbours, documentation, 6to4.

@@ -9,7 +9,8 @@ import (
 	"github.com/claviger/claviger/internal/fault"
 )
 
-// Types of problems (RFC 8555 section 6.7, RFC 9773 section 7.4), with their statuses.
+// Types of problems (RFC 8555 section 6.7, RFC 9773 section 7.4,
+// draft-ietf-acme-profiles section 4), with their statuses.
 var statuses = map[string]int{
 	AccountDoesNotExist:     http.StatusBadRequest,
 	AlreadyReplaced:         http.StatusConflict,
@@ -24,6 +25,7 @@ var statuses = map[string]int{
 	ExternalAccountRequired: http.StatusForbidden,
 	IncorrectResponse:       http.StatusForbidden,
 	InvalidContact:          http.StatusBadRequest,
+	InvalidProfile:          http.StatusBadRequest,
 	Malformed:               http.StatusBadRequest,
 	OrderNotReady:           http.StatusForbidden,
 	RateLimited:             http.StatusTooManyRequests,
@@ -49,6 +51,7 @@ const (
 	ExternalAccountRequired = "externalAccountRequired"
 	IncorrectResponse       = "incorrectResponse"
 	InvalidContact          = "invalidContact"
+	InvalidProfile          = "invalidProfile"
 	Malformed               = "malformed"
 	OrderNotReady           = "orderNotReady"
 	RateLimited             = "rateLimited"

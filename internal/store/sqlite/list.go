@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 
 	"github.com/claviger/claviger/internal/store"
@@ -11,7 +12,7 @@ import (
 // after the key after, at most limit of them (0: all), in the order of their
 // keys' bytes.
 func (s *Store) List(ctx context.Context, table, prefix, after string, limit int) ([]store.Record, error) {
-	query, args := listQuery(table, prefix, after, limit)
+	query, args := listQuery("key, version, data", table, prefix, after, limit)
 	rows, err := s.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, explain(ctx, err, "listing records")
@@ -33,23 +34,43 @@ func (s *Store) List(ctx context.Context, table, prefix, after string, limit int
 	return records, explain(ctx, rows.Err(), "listing records")
 }
 
-// listQuery asks for a range of the primary key: no pattern, so no character of
-// a prefix means anything.
-func listQuery(table, prefix, after string, limit int) (string, []any) {
-	var b strings.Builder
-	b.WriteString(`SELECT key, version, data FROM records WHERE tbl = ?`)
-	args := []any{table}
-	if prefix != "" {
-		b.WriteString(` AND key >= ?`)
-		args = append(args, []byte(prefix))
-		if end, ok := prefixEnd(prefix); ok {
-			b.WriteString(` AND key < ?`)
-			args = append(args, end)
-		}
+// Names returns the keys of the records that List returns.
+func (s *Store) Names(ctx context.Context, table, prefix, after string, limit int) ([]string, error) {
+	query, args := listQuery("key", table, prefix, after, limit)
+	rows, err := s.readers.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, explain(ctx, err, "listing keys of records")
 	}
-	if after != "" {
-		b.WriteString(` AND key > ?`)
-		args = append(args, []byte(after))
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var key sql.RawBytes
+		if err := rows.Scan(&key); err != nil {
+			return nil, explain(ctx, err, "listing keys of records")
+		}
+		names = append(names, string(key))
+	}
+	return names, explain(ctx, rows.Err(), "listing keys of records")
+}
+
+// listQuery asks for columns of a range of the primary key: no pattern, so no
+// character of a prefix means anything. The range has one lower bound, since
+// SQLite would look up only the first of two and read on from there.
+func listQuery(columns, table, prefix, after string, limit int) (string, []any) {
+	var b strings.Builder
+	b.WriteString(`SELECT ` + columns + ` FROM records WHERE tbl = ?`)
+	args := []any{table}
+	bound := func(condition string, key []byte) {
+		b.WriteString(condition)
+		args = append(args, key)
+	}
+	if after >= prefix && after != "" {
+		bound(` AND key > ?`, []byte(after))
+	} else if prefix != "" {
+		bound(` AND key >= ?`, []byte(prefix))
+	}
+	if end, ok := prefixEnd(prefix); ok {
+		bound(` AND key < ?`, end)
 	}
 	b.WriteString(` ORDER BY key`)
 	if limit > 0 {

@@ -186,3 +186,68 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// TestPageIsFoundAtOnce: a page in the middle of a long list is looked up, not
+// counted from the list's beginning.
+func TestPageIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	query, args := listQuery("key", "t", "pki/", "pki/5", 100)
+	rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	if strings.Count(query, "key >") != 1 {
+		t.Errorf("two lower bounds: %s", query)
+	}
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(detail, "SEARCH") || !strings.Contains(detail, "key>? AND key<?") {
+			t.Errorf("the plan is %q", detail)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGroupWithConflict: a conflict gives up a group that runs without
+// savepoints, with nothing changed; with them it is its own member's alone, in
+// the same transaction.
+func TestGroupWithConflict(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	if err := s.Apply(t.Context(), store.Change{Table: "t", Key: "there", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	add := func(keys ...string) *request {
+		r := &request{ctx: t.Context()}
+		for _, k := range keys {
+			r.changes = append(r.changes, store.Change{Table: "t", Key: k, Data: []byte("x")})
+		}
+		return r
+	}
+	group := []*request{add("a"), add("b", "there"), add("c")}
+	has := func() string {
+		names, err := s.Names(t.Context(), "t", "", "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(names, " ")
+	}
+	if err := s.transact(group, make([]error, 3), false); !errors.Is(err, store.ErrConflict) || has() != "there" {
+		t.Errorf("without savepoints: %v, records %q", err, has())
+	}
+	results := make([]error, 3)
+	if err := s.transact(group, results, true); err != nil || has() != "a c there" {
+		t.Errorf("with savepoints: %v, records %q", err, has())
+	}
+	if results[0] != nil || !errors.Is(results[1], store.ErrConflict) || results[2] != nil {
+		t.Errorf("with savepoints the members fare so: %v", results)
+	}
+}

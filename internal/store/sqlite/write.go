@@ -89,47 +89,67 @@ func (s *Store) gather(group []*request) []*request {
 	return group
 }
 
-// commit answers every request of a group. If a group fails for another reason
-// than one member's conflict, its members are tried one by one, so that one
+// commit answers every request of a group. A conflict is rare, so a group is
+// tried without savepoints first, and with them if one of its members has one. If
+// a group fails for another reason, its members are tried one by one, so that one
 // that is too large for a nearly full disk fails alone.
 func (s *Store) commit(group []*request) {
 	results := make([]error, len(group))
-	err := s.transact(group, results)
-	if err != nil && len(group) > 1 {
+	company := len(group) > 1
+	err := s.transact(group, results, false)
+	if company && errors.Is(err, store.ErrConflict) {
+		clear(results)
+		err = s.transact(group, results, true)
+	}
+	if err != nil && company {
 		for i := range group {
 			one := results[i : i+1]
 			one[0] = nil
-			if err := s.transact(group[i:i+1], one); err != nil {
-				one[0] = explain(context.Background(), err, "changing records")
+			if err := s.transact(group[i:i+1], one, false); err != nil {
+				one[0] = refusal(err)
 			}
 		}
 	} else if err != nil {
-		results[0] = explain(context.Background(), err, "changing records")
+		results[0] = refusal(err)
 	}
 	for i, r := range group {
 		r.done <- results[i]
 	}
 }
 
-// transact runs a group in one transaction. Conflicts, and calls whose context has
-// ended, go into results; any other failure is returned, and then nothing was changed.
-func (s *Store) transact(group []*request, results []error) error {
+// refusal is what a caller gets whose changes were not made.
+func refusal(err error) error {
+	if errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	return explain(context.Background(), err, "changing records")
+}
+
+// transact runs a group in one transaction. Calls whose context has ended go into
+// results, and with savepoints so do conflicts, which then undo their own member's
+// changes only; any other failure is returned, and then nothing was changed.
+func (s *Store) transact(group []*request, results []error, savepoints bool) error {
 	tx, err := s.writer.BeginTx(context.Background(), nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	w := s.statements(tx)
 	changed := false
 	for i, r := range group {
 		if r.ctx.Err() != nil {
 			results[i] = fmt.Errorf("waiting for the database: %w", context.Cause(r.ctx))
 			continue
 		}
-		err := s.member(tx, r, len(group) > 1)
+		if savepoints {
+			err = w.guarded(r)
+		} else {
+			err = w.member(r)
+		}
 		switch {
 		case err == nil:
 			changed = true
-		case errors.Is(err, store.ErrConflict):
+		case savepoints && errors.Is(err, store.ErrConflict):
 			results[i] = err
 		default:
 			return err
@@ -145,60 +165,66 @@ func (s *Store) transact(group []*request, results []error) error {
 	return nil
 }
 
-// member runs one request of a group; in company under a savepoint, so that its
-// conflict undoes only its own changes.
-func (s *Store) member(tx *sql.Tx, r *request, company bool) error {
-	if r.probe {
-		_, err := tx.Stmt(s.beat).Exec(time.Now().Unix())
+// statements are what a transaction does.
+type statements struct {
+	tx                                 *sql.Tx
+	insert, update, remove, have, beat *sql.Stmt
+}
+
+func (s *Store) statements(tx *sql.Tx) *statements {
+	return &statements{tx, tx.Stmt(s.insert), tx.Stmt(s.update), tx.Stmt(s.remove), tx.Stmt(s.have), tx.Stmt(s.beat)}
+}
+
+// guarded runs one request of a group under a savepoint.
+func (w *statements) guarded(r *request) error {
+	if _, err := w.tx.Exec(`SAVEPOINT member`); err != nil {
 		return err
 	}
-	if !company {
-		return s.apply(tx, r.changes)
-	}
-	if _, err := tx.Exec(`SAVEPOINT member`); err != nil {
-		return err
-	}
-	err := s.apply(tx, r.changes)
+	err := w.member(r)
 	if errors.Is(err, store.ErrConflict) {
-		if _, undo := tx.Exec(`ROLLBACK TO member`); undo != nil {
+		if _, undo := w.tx.Exec(`ROLLBACK TO member`); undo != nil {
 			return undo
 		}
 	} else if err != nil {
 		return err
 	}
-	if _, release := tx.Exec(`RELEASE member`); release != nil {
+	if _, release := w.tx.Exec(`RELEASE member`); release != nil {
 		return release
 	}
 	return err
 }
 
-func (s *Store) apply(tx *sql.Tx, changes []store.Change) error {
-	for i := range changes {
-		ok, err := s.change(tx, &changes[i])
+func (w *statements) member(r *request) error {
+	if r.probe {
+		_, err := w.beat.Exec(time.Now().Unix())
+		return err
+	}
+	for i := range r.changes {
+		c := &r.changes[i]
+		ok, err := w.change(c)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			return fmt.Errorf("record %s/%q: %w", changes[i].Table, changes[i].Key, store.ErrConflict)
+			return fmt.Errorf("record %s/%q: %w", c.Table, c.Key, store.ErrConflict)
 		}
 	}
 	return nil
 }
 
 // change reports whether the record was as expected.
-func (s *Store) change(tx *sql.Tx, c *store.Change) (bool, error) {
+func (w *statements) change(c *store.Change) (bool, error) {
 	key := []byte(c.Key)
 	switch {
 	case c.Expect == 0 && c.Data == nil:
-		var n int
-		err := tx.Stmt(s.have).QueryRow(c.Table, key).Scan(&n)
-		return n == 0, err
+		there, err := one(w.have.Exec(c.Table, key))
+		return !there, err
 	case c.Expect == 0:
-		return one(tx.Stmt(s.insert).Exec(c.Table, key, c.Data))
+		return one(w.insert.Exec(c.Table, key, c.Data))
 	case c.Data == nil:
-		return one(tx.Stmt(s.remove).Exec(c.Table, key, c.Expect))
+		return one(w.remove.Exec(c.Table, key, c.Expect))
 	default:
-		return one(tx.Stmt(s.update).Exec(c.Data, c.Table, key, c.Expect))
+		return one(w.update.Exec(c.Data, c.Table, key, c.Expect))
 	}
 }
 

@@ -205,6 +205,10 @@ func keysOf(t *testing.T, s store.Store, table, prefix, after string, limit int)
 		}
 		keys = append(keys, r.Key)
 	}
+	names, err := s.Names(t.Context(), table, prefix, after, limit)
+	if err != nil || !slices.Equal(names, keys) {
+		t.Errorf("names %q: %q, %v; the list has %q", prefix, names, err, keys)
+	}
 	return keys
 }
 

@@ -264,7 +264,7 @@ func (p *process) handle(f frame) {
 		}
 	case frameRandom:
 		p.randomFrame(f)
-	case frameGenerate, frameDestroy, frameProvision, frameSystem, frameTry, frameIntake, frameImport, frameObjects, frameAdopt, frameErase:
+	case frameGenerate, frameDestroy, frameProvision, frameSystem, frameTry, frameIntake, frameImport, frameObjects, frameAdopt, frameErase, frameMove:
 		p.slow.push(f)
 	case frameSetup:
 		v, err := p.start(f.payload)

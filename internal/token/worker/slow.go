@@ -137,6 +137,8 @@ func (s *slowLane) perform(f frame) (body func([]byte) []byte, err error) {
 			return nil, &failure{reason: reasonFrame, msg: "erase: malformed"}
 		}
 		return nil, p.erase(name)
+	case frameMove:
+		return p.move(f.payload)
 	case frameIntake:
 		f := p.learnIntake()
 		return f.append, nil

@@ -37,8 +37,9 @@ const (
 	frameAdopt     = 15
 	frameErase     = 16
 	frameIntake    = 17
-	frameSetPIN    = 18 // control
-	frameTryPIN    = 19
+	frameMove      = 18
+	frameSetPIN    = 19 // control
+	frameTryPIN    = 20
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )

@@ -128,6 +128,8 @@ func FuzzWorkerDecoder(f *testing.F) {
 		}
 		parseSetup(fr.payload)
 		parseSpec(fr.payload)
+		(&reader{b: fr.payload}).parcel()
+		(&reader{b: fr.payload}).newHalf()
 	})
 }
 
@@ -139,6 +141,7 @@ func FuzzServerDecoder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parseView(&reader{b: b})
 		parseStored(&reader{b: b})
+		parseHalves(&reader{b: b})
 		r := reader{b: b}
 		if parseStatus(&r) == nil {
 			parseFacts(&r)

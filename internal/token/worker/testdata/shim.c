@@ -57,8 +57,32 @@ static CK_RV misbehave(void)
 	return 0;
 }
 
+/* SHIM_NOTED is a number of bytes: inputs of that length to C_Sign are noted in
+ * hexadecimal digits when they are signed, so that a test knows what was. */
+static CK_RV sign_noted(CK_ULONG s, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *m)
+{
+	char line[2 * 64 + 2];
+	if (told("hang-before-signing"))
+		for (;;)
+			pause();
+	CK_RV rv = real->C_Sign(s, in, n, out, m);
+	if (rv || !out)
+		return rv;
+	for (CK_ULONG i = 0; i < n; i++)
+		snprintf(line + 2 * i, 3, "%02x", in[i]);
+	memcpy(line + 2 * n, "\n", 2);
+	note("signed", line);
+	if (told("hang-after-signing"))
+		for (;;)
+			pause();
+	return rv;
+}
+
 static CK_RV sign(CK_ULONG s, CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *m)
 {
+	const char *noted = getenv("SHIM_NOTED");
+	if (noted && n <= 64 && n == (CK_ULONG)atoi(noted))
+		return sign_noted(s, in, n, out, m);
 	CK_RV rv = misbehave();
 	return rv ? rv : real->C_Sign(s, in, n, out, m);
 }
@@ -126,11 +150,26 @@ static CK_RV mechanism_info(CK_ULONG slot, CK_ULONG m, CK_MECHANISM_INFO *i)
 	return 0;
 }
 
+static int for_token(const CK_ATTRIBUTE *t, CK_ULONG n)
+{
+	for (CK_ULONG i = 0; i < n; i++)
+		if (t[i].type == 1 && t[i].ulValueLen == 1 && *(const CK_BYTE *)t[i].pValue)
+			return 1;
+	return 0;
+}
+
 static CK_RV unwrap(CK_ULONG s, CK_MECHANISM *m, CK_ULONG key, CK_BYTE *blob, CK_ULONG n, CK_ATTRIBUTE *t, CK_ULONG nt,
 	CK_ULONG *o)
 {
-	if (m->mechanism != WHOLE)
-		return real->C_UnwrapKey(s, m, key, blob, n, t, nt, o);
+	if (m->mechanism != WHOLE) {
+		CK_RV rv = real->C_UnwrapKey(s, m, key, blob, n, t, nt, o);
+		if (rv || !for_token(t, nt))
+			return rv;
+		if (told("crash-after-unwrap"))
+			abort();
+		/* The object stays, as with a module that fails half way. */
+		return told("full") ? 0x31 /* CKR_DEVICE_MEMORY */ : 0;
+	}
 	note("whole", "u");
 	CK_RSA_AES_KEY_WRAP_PARAMS *p = m->pParameter;
 	if (m->ulParameterLen != sizeof *p || p->ulAESKeyBits != 256)
