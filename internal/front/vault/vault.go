@@ -123,9 +123,12 @@ type call struct {
 	req      guard.Request
 }
 
+// bodyOfDelete is a request that clients send in the body of a DELETE too.
+type bodyOfDelete interface{ BodyOfDelete() }
+
 // decode fills an operation's request; it is guard.Request.Decode.
 func (c *call) decode(req any) (unknown []string, err error) {
-	if !c.verb.HasBody() {
+	if _, body := req.(bodyOfDelete); !c.verb.HasBody() && !(body && c.r.ContentLength > 0) {
 		c.noteNames(c.r.URL.RawQuery)
 		return decodeQuery(c.r.URL.RawQuery, req)
 	}
