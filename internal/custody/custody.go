@@ -95,6 +95,7 @@ type Custody struct {
 	tok    token.Token
 	used   useRecord // of the storage key in use; of no term until it is asked for
 	root   rootAttempt
+	rekey  rekeyAttempt
 	closed bool
 }
 
@@ -180,6 +181,9 @@ func (c *Custody) Status() *api.SealStatus {
 	}
 	if c.rec != nil {
 		s.T, s.N = c.rec.Threshold, c.rec.Shares
+		if g := c.given.set; g != nil {
+			s.T, s.N = g.T, g.N
+		}
 		if !sealed {
 			s.ClusterName, s.ClusterID = c.opts.ClusterName, c.rec.ClusterID
 		}
@@ -250,6 +254,7 @@ func deviceContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // collection is the shares given so far.
 type collection struct {
 	nonce  string // names this round of collecting
+	set    *Set   // of the shares; nil before the first one
 	shares []Share
 }
 
@@ -262,19 +267,43 @@ func (g *collection) has(x uint8) bool {
 	return false
 }
 
-// take checks a share of set and adds it.
-func (g *collection) take(s *Share, set *Set) error {
+// take checks a share of one of the sets, the first one in force, and adds it.
+func (g *collection) take(s *Share, sets ...*Set) error {
+	set := sets[0]
+	for _, o := range sets[1:] {
+		if o.ID() == s.Set {
+			set = o
+		}
+	}
 	if err := set.Check(s); err != nil {
 		return err
+	}
+	if len(g.shares) > 0 && g.shares[0].Set != s.Set {
+		e := fault.New(fault.Invalid, "this share belongs to set %s, and the %d given before it to set %s: they do not open together",
+			s.Set, len(g.shares), g.shares[0].Set)
+		e.Err = ErrForeign
+		return e.WithHint("begin anew (reset or cancel), and give shares of one set")
 	}
 	if g.has(s.X) {
 		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", s.X, len(g.shares), set.T)
 		e.Err = ErrRepeated
 		return e
 	}
+	g.set = set
 	g.add(*s)
 	return nil
 }
+
+// needed is how many shares there must be: of their set, or of the one in force.
+func (g *collection) needed(rec *record) int {
+	if g.set != nil {
+		return g.set.T
+	}
+	return rec.Threshold
+}
+
+// enough tells whether the shares open their set.
+func (g *collection) enough() bool { return g.set != nil && len(g.shares) >= g.set.T }
 
 func (g *collection) add(s Share) {
 	if len(g.shares) == 0 {
@@ -293,7 +322,7 @@ func (g *collection) drop() {
 	g.shares[last].Wipe()
 	g.shares = g.shares[:last]
 	if last == 0 {
-		g.nonce = ""
+		g.nonce, g.set = "", nil
 	}
 }
 

@@ -25,15 +25,9 @@ type pgpKey struct {
 }
 
 func (p *plan) readPGPKeys(req *api.Init, now time.Time) error {
-	if n := len(req.PGPKeys); n != 0 && n != p.n {
-		return fault.New(fault.Invalid, "there are %d pgp_keys for %d secret_shares; give one for each share, or none", n, p.n)
-	}
-	for i, text := range req.PGPKeys {
-		key, err := parsePGPKey(text, now)
-		if err != nil {
-			return fault.New(fault.Invalid, "pgp_keys, key %d of %d: %v", i+1, len(req.PGPKeys), err)
-		}
-		p.pgpKeys = append(p.pgpKeys, key)
+	var err error
+	if p.pgpKeys, err = parsePGPKeys(req.PGPKeys, p.n, now); err != nil {
+		return err
 	}
 	if req.RootTokenPGPKey == "" {
 		return nil
@@ -44,6 +38,22 @@ func (p *plan) readPGPKeys(req *api.Init, now time.Time) error {
 	}
 	p.rootPGPKey = key
 	return nil
+}
+
+// parsePGPKeys reads the keys of n custodians, or none.
+func parsePGPKeys(texts []string, n int, now time.Time) ([]*pgpKey, error) {
+	if len(texts) != 0 && len(texts) != n {
+		return nil, fault.New(fault.Invalid, "there are %d pgp_keys for %d secret_shares; give one for each share, or none", len(texts), n)
+	}
+	keys := make([]*pgpKey, 0, len(texts))
+	for i, text := range texts {
+		key, err := parsePGPKey(text, now)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "pgp_keys, key %d of %d: %v", i+1, len(texts), err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // parsePGPKey reads one public key, base64 of its binary form or armored, and

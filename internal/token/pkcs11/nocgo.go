@@ -31,6 +31,7 @@ func (*Session) Close() error                               { return errNoCgo }
 func (*Session) State() (uint64, error)                     { return 0, errNoCgo }
 func (*Session) Login(uint64, []byte) error                 { return errNoCgo }
 func (*Session) InitPIN([]byte) error                       { return errNoCgo }
+func (*Session) SetPIN(_, _ []byte) error                   { return errNoCgo }
 func (*Session) Find(*Template, int) ([]Handle, error)      { return nil, errNoCgo }
 func (*Session) Attribute(Handle, CKA) ([]byte, error)      { return nil, errNoCgo }
 func (*Session) SetAttribute(Handle, CKA, []byte) error     { return errNoCgo }

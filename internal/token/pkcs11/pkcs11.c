@@ -74,6 +74,11 @@ CK_RV cl_init_token(CK_FUNCTION_LIST *f, CK_ULONG slot, void *pin, CK_ULONG n, v
 
 CK_RV cl_init_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *pin, CK_ULONG n) { return CALL(C_InitPIN, s, pin, n); }
 
+CK_RV cl_set_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *old, CK_ULONG nold, void *pin, CK_ULONG n)
+{
+	return CALL(C_SetPIN, s, old, nold, pin, n);
+}
+
 CK_RV cl_open_session(CK_FUNCTION_LIST *f, CK_ULONG slot, CK_ULONG *s)
 {
 	return CALL(C_OpenSession, slot, 4 | 2, NULL, NULL, s); /* CKF_SERIAL_SESSION | CKF_RW_SESSION */

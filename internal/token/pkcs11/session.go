@@ -37,6 +37,11 @@ func (s *Session) InitPIN(pin []byte) error {
 	return check("C_InitPIN", C.cl_init_pin(s.f, s.h, ptr(pin), C.CK_ULONG(len(pin))))
 }
 
+// SetPIN calls C_SetPIN: of who is logged in, or of the user if nobody is.
+func (s *Session) SetPIN(old, pin []byte) error {
+	return check("C_SetPIN", C.cl_set_pin(s.f, s.h, ptr(old), C.CK_ULONG(len(old)), ptr(pin), C.CK_ULONG(len(pin))))
+}
+
 func (t *Template) c() (*C.cl_attr, C.CK_ULONG, unsafe.Pointer) {
 	if len(t.attrs) == 0 {
 		return nil, 0, ptr(nil)
