@@ -140,7 +140,6 @@ func TestOperationsBadInput(t *testing.T) {
 		word string
 	}{
 		{"sys.unseal", &api.Unseal{}, "'key' must be specified"},
-		{"sys.unseal", &api.Unseal{Key: "x", Migrate: true}, "migrate"},
 		{"sys.init", &api.Init{}, "shares must be at least one"},
 		{"sys.health", &api.HealthQuery{ActiveCode: 100}, "activecode is 100"},
 		{"sys.health", &api.HealthQuery{StandbyCode: 1000}, "standbycode is 1000"},
