@@ -17,6 +17,7 @@ type initFlags struct {
 	pgpKeys    []string
 	rootPGPKey string
 	pinFile    string
+	setFile    string
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -47,6 +48,7 @@ configuration says custody "pin" has no shares: --shares 0 --threshold 0.`,
 	fl.StringVar(&f.rootPGPKey, "root-token-pgp-key", "", "file of the OpenPGP public key to which the root token is encrypted")
 	fl.StringVar(&f.req.HSMToken, "hsm-token", "", "create or adopt; default is what the server's configuration says")
 	fl.StringVar(&f.pinFile, "pin-file", "", "file with the user PIN of the HSM token to adopt")
+	fl.StringVar(&f.setFile, "set-file", "", "new file for the share set, with which custodians check their shares")
 	fl.BoolVar(&f.req.TransferableKEK, "transferable-kek", false, "let the KEK be wrapped for another HSM later; fixed for ever")
 	complete(cmd, "hsm-token", "create", "adopt")
 	return cmd
@@ -91,7 +93,14 @@ func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.showInit(req, result)
+	if err := a.showInit(req, result); err != nil || f.setFile == "" {
+		return err
+	}
+	set, err := c.ShareSet(ctx)
+	if err != nil {
+		return err
+	}
+	return writeShareSet(f.setFile, set)
 }
 
 // request returns the request with the OpenPGP keys, without the PIN.

@@ -43,6 +43,9 @@ func TestOperationTable(t *testing.T) {
 	for _, name := range []string{"status", "start", "cancel", "update"} {
 		sudo["sys.generate-root-token."+name] = true
 	}
+	for _, name := range []string{"status", "start", "cancel", "update", "verify.status", "verify", "verify.restart", "backup", "backup.delete"} {
+		sudo["sys.rekey."+name], sudo["sys.rotate-root."+name] = true, true
+	}
 	for name := range sudo {
 		guarded[name] = true
 	}
@@ -66,7 +69,7 @@ func TestOperationTable(t *testing.T) {
 			t.Errorf("%s: sudo %v, bare %v", o.Name, o.Sudo, o.Bare)
 		}
 	}
-	if len(b.c.Operations()) != 24 {
+	if len(b.c.Operations()) != 43 {
 		t.Errorf("%d operations", len(b.c.Operations()))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -71,9 +72,25 @@ func parsePGPKey(text string, now time.Time) (*pgpKey, error) {
 	}
 	key := &pgpKey{entity: entities[0], fingerprint: hex.EncodeToString(entities[0].PrimaryKey.Fingerprint), time: now}
 	if _, err := key.entity.EncryptionKeyWithError(now, pgpConfig(now)); err != nil {
-		return nil, fmt.Errorf("the key %s can't be encrypted to: %s", key.fingerprint, pgpReason(err))
+		return nil, fmt.Errorf("the key %s%s can't be encrypted to: %s", key.fingerprint, key.owner(), pgpReason(err))
 	}
 	return key, nil
+}
+
+// maxOwner is how much of a user ID is shown, in characters.
+const maxOwner = 100
+
+// owner says whose key it is: the first of its user IDs in the order of the alphabet,
+// for none is the primary one for sure in a key that is of no use. "" without any.
+func (k *pgpKey) owner() string {
+	if len(k.entity.Identities) == 0 {
+		return ""
+	}
+	id := []rune(slices.Min(slices.Collect(maps.Keys(k.entity.Identities))))
+	if len(id) > maxOwner {
+		id = append(id[:maxOwner], '…')
+	}
+	return fmt.Sprintf(" (%q)", string(id))
 }
 
 const armorStart = "-----BEGIN PGP "

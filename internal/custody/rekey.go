@@ -29,7 +29,7 @@ type freshShares struct {
 	nonce  string // of the verification
 	set    *Set
 	key    []byte     // that the new shares open
-	from   *opening    // what the shares in force open
+	from   *opening   // what the shares in force open
 	backup *backupRec // nil without
 	given  collection
 }

@@ -63,7 +63,7 @@ func (c *Custody) readBackup(ctx context.Context, _ *api.Empty) (*api.RekeyBacku
 		return nil, err
 	}
 	if b == nil {
-		return nil, fault.New(fault.NotFound, "no backed-up keys found").
+		return nil, fault.New(fault.Invalid, "no backed-up keys found").
 			WithHint("they are kept when new shares come in force after a rekey with pgp_keys and backup")
 	}
 	return &api.RekeyBackup{Nonce: b.Nonce, Keys: b.Hex, KeysBase64: b.Base64}, nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/claviger/claviger/internal/config"
 )
 
 // pinSource keeps the PIN that came in an environment variable.

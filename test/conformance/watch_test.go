@@ -80,11 +80,13 @@ func acmeAnswer(req *http.Request, resp *http.Response) bool {
 }
 
 const (
-	noPool           = "it needs the files of a pool, which no exchange can make"
-	openGenerateRoot = "the configuration of the tests leaves it off"
-	noSignature      = "it needs a signature by an account's key, which no exchange makes"
-	nothingToAsk     = "it needs a request in DER, which no exchange makes"
-	renewedElsewhere = "leases are those of client tokens, which are renewed below auth/token"
+	noPool              = "it needs the files of a pool, which no exchange can make"
+	needsShares         = "it needs shares, which no exchange knows"
+	openGenerateRoot    = "the configuration of the tests leaves it off"
+	noSignature         = "it needs a signature by an account's key, which no exchange makes"
+	noClientCertificate = "it renews the certificate of a TLS client, and no exchange has one"
+	nothingToAsk        = "it needs a request in DER, which no exchange makes"
+	renewedElsewhere    = "leases are those of client tokens, which are renewed below auth/token"
 )
 
 // onlyGood and onlyBad are the operations that are called with one outcome only.
@@ -95,6 +97,7 @@ var (
 		"get /sys/leader":             "it refuses nothing",
 		"get /sys/internal/ui/mounts": "it shows every caller what is meant for it",
 		"get /sys/seal-status":        "it refuses nothing",
+		"get /sys/share-set":          "it refuses nothing",
 	}
 	onlyBad = map[string]string{
 		"post /sys/init":                                         "it is done once, before there is a token",
@@ -103,6 +106,16 @@ var (
 		"delete /sys/audit/{path}":                               "the configuration names the audit log",
 		"post /sys/auth/{path}":                                  "there is no other way to log in",
 		"post /sys/generate-root-token/update":                   "it needs a share, which no exchange knows",
+		"post /sys/rekey/update":                                 needsShares,
+		"get /sys/rekey/verify":                                  needsShares,
+		"post /sys/rekey/verify":                                 needsShares,
+		"delete /sys/rekey/verify":                               needsShares,
+		"get /sys/rekey/backup":                                  needsShares,
+		"post /sys/rotate/root/update":                           needsShares,
+		"get /sys/rotate/root/verify":                            needsShares,
+		"post /sys/rotate/root/verify":                           needsShares,
+		"delete /sys/rotate/root/verify":                         needsShares,
+		"get /sys/rotate/root/backup":                            needsShares,
 		"get /sys/generate-root/attempt":                         openGenerateRoot,
 		"post /sys/generate-root/attempt":                        openGenerateRoot,
 		"delete /sys/generate-root/attempt":                      openGenerateRoot,
@@ -121,6 +134,8 @@ var (
 		"post /pki/issuer/{issuer}/acme/{resource}":              noSignature,
 		"post /pki/roles/{role}/acme/{resource}":                 noSignature,
 		"post /pki/issuer/{issuer}/roles/{role}/acme/{resource}": noSignature,
+		"post /pki/est/simplereenroll":                           noClientCertificate,
+		"post /pki/est/{label}/simplereenroll":                   noClientCertificate,
 		"post /transit/keys/{name}/adopt":                        "it needs an object that another program made in the HSM token",
 		"post /transit/keys/{name}/set-certificate":              "it needs a certificate of the key, which nobody here can issue",
 	}
