@@ -44,7 +44,9 @@ func TestOperationTable(t *testing.T) {
 		sudo["sys.generate-root-token."+name] = true
 	}
 	for _, name := range []string{"status", "start", "cancel", "update", "verify.status", "verify", "verify.restart", "backup", "backup.delete"} {
-		sudo["sys.rekey."+name], sudo["sys.rotate-root."+name] = true, true
+		for _, at := range []string{"rekey", "rotate-root", "rekey-recovery", "rotate-recovery"} {
+			sudo["sys."+at+"."+name] = true
+		}
 	}
 	for name := range sudo {
 		guarded[name] = true
@@ -69,7 +71,7 @@ func TestOperationTable(t *testing.T) {
 			t.Errorf("%s: sudo %v, bare %v", o.Name, o.Sudo, o.Bare)
 		}
 	}
-	if len(b.c.Operations()) != 43 {
+	if len(b.c.Operations()) != 61 {
 		t.Errorf("%d operations", len(b.c.Operations()))
 	}
 }
