@@ -15,6 +15,10 @@ type CancelRekey struct {
 	Nonce string `json:"nonce,omitempty" audit:"plain" doc:"of the attempt; one of another is refused"`
 }
 
+// BodyOfDelete says that the fields may be in the body, where Vault's clients put
+// them, and not in the query alone.
+func (*CancelRekey) BodyOfDelete() {}
+
 // GiveRekeyShare gives a share, to the attempt or to its verification.
 type GiveRekeyShare struct {
 	Key   string `json:"key" audit:"-" doc:"a share in hex or base64"`

@@ -14,7 +14,8 @@
 // the HSM token. A share that is mistyped, altered, of another set or given
 // twice is refused at once, by name of the fault, and never counts. A PIN that
 // the HSM token refused is not tried again. Initialisation happens once: it
-// leaves a complete record or none.
+// leaves a complete record or none. When shares or PINs are replaced, the old shares
+// or the new ones open at every moment: the old ones until the new ones are proved.
 //
 // Trust: the random numbers of this machine, the memory of this process while
 // shares are being collected, and the HSM token. Not the store: what custody

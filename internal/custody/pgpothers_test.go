@@ -86,8 +86,7 @@ var others = []other{
 			return o.run(nil, "rnpkeys", "--homedir", o.path("rnp"), "--export-key", "ada@example.org")
 		},
 		decrypt: func(o *outside, message string) []byte {
-			o.run(nil, "rnp", "--homedir", o.path("rnp"), "--password", "", "--decrypt", message, "--output", o.path("plain"))
-			return o.read("plain")
+			return o.run(nil, "rnp", "--homedir", o.path("rnp"), "--password", "", "--decrypt", message, "--output", "-")
 		},
 	},
 }

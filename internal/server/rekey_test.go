@@ -79,3 +79,25 @@ func TestRekey(t *testing.T) {
 		})
 	}
 }
+
+// Vault's clients send the nonce of a DELETE in its body; the query holds it too.
+func TestCancelRekey(t *testing.T) {
+	t.Parallel()
+	s := running(t, config.Dev(t.TempDir()), Options{Dev: &Dev{RootTokenID: "root"}})
+	for _, inBody := range []bool{false, true} {
+		cancel := func(nonce string) int {
+			if inBody {
+				return do(t, s, "DELETE", "sys/rekey/init", "root", api.CancelRekey{Nonce: nonce}, nil)
+			}
+			return do(t, s, "DELETE", "sys/rekey/init?nonce="+nonce, "root", nil, nil)
+		}
+		var started api.RekeyStatus
+		ok(t, s, "PUT", "sys/rekey/init", "root", api.StartRekey{SecretShares: 1, SecretThreshold: 1}, &started)
+		if status := cancel("another"); status != 400 {
+			t.Errorf("in the body %v, the nonce of another: status %d", inBody, status)
+		}
+		if status := cancel(started.Nonce); status != 204 {
+			t.Errorf("in the body %v: status %d", inBody, status)
+		}
+	}
+}
