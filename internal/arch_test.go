@@ -35,6 +35,7 @@ var allowed = []struct {
 	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
 	{"internal/custody", []string{"internal/custody/sss", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/custody/sss", nil},
+	{"internal/custody/provider", []string{"internal/tpm", "client", "api", "internal/fault"}},
 	{"internal/ceremony", []string{"internal/keys", "internal/token", "internal/fault"}},
 	{"internal/ceremony/ca", []string{"internal/ceremony", "internal/pki", "internal/token", "api", "internal/fault"}},
 	{"internal/transfer/cryptech", []string{"internal/token", "internal/fault"}},
@@ -50,7 +51,7 @@ var allowed = []struct {
 	{"internal/server", []string{
 		"internal/snapshot",
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
-		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
+		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/custody/provider", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
 	}},
 	{"internal/harden", nil},

@@ -59,6 +59,12 @@ func (b *birth) share(ps *pins) error {
 		err = errors.Join(err, b.hand(i, &shares[i]))
 		shares[i].Wipe()
 	}
+	if err != nil || b.plan.kind != KindAuto {
+		return err
+	}
+	asRecovery(&b.result)
+	b.rec.Kind = KindAuto
+	b.rec.Auto, err = b.plan.envelope.seal(b.rec, key)
 	return err
 }
 

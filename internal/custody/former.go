@@ -42,7 +42,7 @@ func (r *record) checkFormer() error {
 	if f == nil {
 		return nil
 	}
-	if r.Kind != "" {
+	if r.Kind == KindPIN {
 		return errors.New("was altered: custody by a PIN has no shares")
 	}
 	f.set = &Set{N: f.Shares, T: f.Threshold, Commitments: f.Commitments}

@@ -49,14 +49,12 @@ func (c *Custody) opSealStatus(context.Context, *op.Call, *api.Empty) (*api.Seal
 
 func (c *Custody) opUnseal(ctx context.Context, _ *op.Call, req *api.Unseal) (*api.SealStatus, error) {
 	switch {
-	case req.Migrate:
-		return nil, fault.New(fault.Invalid, "migrate must be false: there is no other kind of seal to migrate to")
 	case req.Reset:
 		return c.Reset(ctx)
 	case req.Key == "":
 		return nil, fault.New(fault.Invalid, "'key' must be specified in request body as JSON, or 'reset' set to true")
 	}
-	return c.Unseal(ctx, req.Key)
+	return c.unseal(ctx, req.Key, req.Migrate)
 }
 
 func (c *Custody) opSeal(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.Empty, error) {

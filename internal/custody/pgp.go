@@ -28,7 +28,7 @@ type pgpKey struct {
 
 func (p *plan) readPGPKeys(req *api.Init, now time.Time) error {
 	var err error
-	if p.pgpKeys, err = parsePGPKeys(req.PGPKeys, p.n, now); err != nil {
+	if p.pgpKeys, err = parsePGPKeys(slices.Concat(req.PGPKeys, req.RecoveryPGPKeys), p.n, now); err != nil {
 		return err
 	}
 	if req.RootTokenPGPKey == "" {

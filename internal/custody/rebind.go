@@ -3,8 +3,6 @@ package custody
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/claviger/claviger/internal/fault"
@@ -56,7 +54,7 @@ func Rebind(ctx context.Context, seal []byte, n NewToken, share func(ctx context
 	}
 	next := *rec
 	next.TokenLabel, next.TokenSerial, next.Adopted = n.Label, n.Serial, true
-	if rec.Kind != KindPIN {
+	if rec.Kind != KindPIN { // the PIN of that is in the configuration
 		if err := resealPIN(ctx, rec, &next, n.PIN, share); err != nil {
 			return nil, err
 		}
@@ -75,34 +73,36 @@ func Rebind(ctx context.Context, seal []byte, n NewToken, share func(ctx context
 }
 
 // resealPIN collects shares and seals a PIN under what they open. That they open the
-// old one shows that they are genuine.
+// old one shows that they are genuine. The set that they are of is the one in force
+// from then on; a provider of custody, which is bound to the old token, opens no more.
 func resealPIN(ctx context.Context, rec, next *record, pin []byte, share func(ctx context.Context, n, needed int) ([]byte, error)) error {
 	var given collection
 	defer given.wipe()
-	for len(given.shares) < rec.Threshold {
-		text, err := share(ctx, len(given.shares)+1, rec.Threshold)
+	for len(given.shares) < given.needed(rec) {
+		text, err := share(ctx, len(given.shares)+1, given.needed(rec))
 		if err != nil {
 			return err
 		}
 		s, err := ParseShare(string(text))
 		clear(text)
 		if err == nil {
-			err = given.take(&s, rec.set)
+			err = given.take(&s, rec.sets()...)
 		}
 		s.Wipe()
 		if err != nil {
 			return err
 		}
 	}
-	key, err := rec.set.Combine(given.shares)
+	o, err := rec.openWith(given.shares)
 	if err != nil {
-		return fmt.Errorf("combining the shares: %w", err)
+		return err
 	}
-	defer clear(key)
-	before, err := rec.openPINs(key)
-	if err != nil {
-		return errors.Join(fault.New(fault.Invalid, "the shares are genuine, but the sealed PINs of the snapshot do not open"), err)
+	defer o.wipe()
+	next.SetID, next.Shares, next.Threshold, next.Commitments, next.set = o.set.ID().String(), o.set.N, o.set.T, o.set.Commitments, o.set
+	next.Former, next.Auto = nil, nil
+	if next.Kind == KindAuto {
+		next.Kind = ""
 	}
-	before.wipe()
-	return next.sealPINs(key, &pins{user: pin})
+	next.PINs, err = sealPINs(o.key, &pins{user: pin}, next.pinAAD())
+	return err
 }

@@ -34,7 +34,7 @@ const (
 // binding is made of the other fields (see binding), so that none can be
 // changed, and neither secret moved to another record, unnoticed.
 //
-// With KindPIN there is no set of shares and PINs is empty. The binding begins
+// With KindAuto the unseal key is in Auto, too. With KindPIN there is no set of shares and PINs is empty. The binding begins
 // with an empty SetID then, which no record with shares has.
 type record struct {
 	Format      int       `json:"format"`
@@ -52,6 +52,8 @@ type record struct {
 	StorageKey  []byte    `json:"storage_key"`
 	// Terms are the storage keys that later rotations made, term 2 first.
 	Terms []termRecord `json:"terms,omitempty"`
+	// Auto is there with KindAuto.
+	Auto *autoRecord `json:"auto,omitempty"`
 	// Former opens the seal too, until the set above has.
 	Former *formerSet `json:"former,omitempty"`
 
@@ -232,10 +234,10 @@ func parseRecord(data []byte) (*record, error) {
 		return nil, fmt.Errorf("has format %d; this release reads format %d", r.Format, recordFormat)
 	}
 	check := r.checkShares
-	if r.Kind != "" {
+	if r.Kind != "" && r.Kind != KindAuto {
 		check = r.checkWithoutShares
 	}
-	if err := errors.Join(check(), r.checkFormer()); err != nil {
+	if err := errors.Join(check(), r.checkAuto(), r.checkFormer()); err != nil {
 		return nil, err
 	}
 	for i, t := range r.Terms {

@@ -61,24 +61,28 @@ func (a *rekeyAttempt) fingerprints() []string {
 // to the form for callers with a client token. Both need one here.
 func (c *Custody) rekeyOperations() []*op.Operation {
 	var ops []*op.Operation
-	for _, at := range []struct{ name, path string }{{"rekey", "rekey"}, {"rotate-root", "rotate/root"}} {
+	// The recovery shares of a server with a provider are shares like others.
+	for _, at := range []struct{ name, path, backup string }{
+		{"rekey", "rekey/", "rekey/backup"}, {"rotate-root", "rotate/root/", "rotate/root/backup"},
+		{"rekey-recovery", "rekey-recovery-key/", "rekey/recovery-key-backup"}, {"rotate-recovery", "rotate/recovery/", "rotate/recovery/backup"},
+	} {
 		meta := func(name, path string, verb op.Verb, help string) op.Meta {
 			if at.name != "rekey" {
 				help += " The same as sys/rekey."
 			}
-			return op.Meta{Name: "sys." + at.name + "." + name, Mount: "sys", Path: at.path + "/" + path, Verb: verb,
+			return op.Meta{Name: "sys." + at.name + "." + name, Mount: "sys", Path: path, Verb: verb,
 				Sudo: true, TopLevel: true, Help: help}
 		}
 		ops = append(ops,
-			op.Define(meta("status", "init", op.Read, "Show how far the replacing of the shares is."), given(c.rekeyStatus)),
-			op.Define(meta("start", "init", op.Write, "Begin to replace the shares: other custodians, another threshold, a new PIN."), given(c.startRekey)),
-			op.Define(meta("cancel", "init", op.Delete, "Forget the shares given and made; those in force stay."), given(c.cancelRekey)),
-			op.Define(meta("update", "update", op.Write, "Give a share that is in force; the last one makes the new ones."), given(c.giveRekey)),
-			op.Define(meta("verify.status", "verify", op.Read, "Show how far the verification of the new shares is."), given(c.verifyStatus)),
-			op.Define(meta("verify", "verify", op.Write, "Give a new share; the last one puts the new ones in force."), given(c.giveVerify)),
-			op.Define(meta("verify.restart", "verify", op.Delete, "Forget the new shares given for verification, and begin it anew."), given(c.restartVerify)),
-			op.Define(meta("backup", "backup", op.Read, "Show the encrypted shares of the last rekey that kept them."), given(c.readBackup)),
-			op.Define(meta("backup.delete", "backup", op.Delete, "Delete the encrypted shares."), given(c.deleteBackup)))
+			op.Define(meta("status", at.path+"init", op.Read, "Show how far the replacing of the shares is."), given(c.rekeyStatus)),
+			op.Define(meta("start", at.path+"init", op.Write, "Begin to replace the shares: other custodians, another threshold, a new PIN."), given(c.startRekey)),
+			op.Define(meta("cancel", at.path+"init", op.Delete, "Forget the shares given and made; those in force stay."), given(c.cancelRekey)),
+			op.Define(meta("update", at.path+"update", op.Write, "Give a share that is in force; the last one makes the new ones."), given(c.giveRekey)),
+			op.Define(meta("verify.status", at.path+"verify", op.Read, "Show how far the verification of the new shares is."), given(c.verifyStatus)),
+			op.Define(meta("verify", at.path+"verify", op.Write, "Give a new share; the last one puts the new ones in force."), given(c.giveVerify)),
+			op.Define(meta("verify.restart", at.path+"verify", op.Delete, "Forget the new shares given for verification, and begin it anew."), given(c.restartVerify)),
+			op.Define(meta("backup", at.backup, op.Read, "Show the encrypted shares of the last rekey that kept them."), given(c.readBackup)),
+			op.Define(meta("backup.delete", at.backup, op.Delete, "Delete the encrypted shares."), given(c.deleteBackup)))
 	}
 	return ops
 }

@@ -37,6 +37,9 @@ func (c *Custody) commitRekey(ctx context.Context, a *rekeyAttempt, f *freshShar
 	if err != nil {
 		return err
 	}
+	if err := c.resealAuto(ctx, next, f.key); err != nil {
+		return err
+	}
 	more, err := c.backupChanges(ctx, f.backup)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ func (c *Custody) Seal(ctx context.Context) error {
 		return err
 	}
 	defer end()
+	c.heldShut = true
 	c.shut()
 	return nil
 }

@@ -15,6 +15,16 @@ import (
 // are kept, so that the last one can be given again. Unsealing an unsealed
 // server returns its status.
 func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, error) {
+	return c.unseal(ctx, share, false)
+}
+
+// Migrate is Unseal with a share that is given so that the server gets the custody
+// that its configuration says, see migrate.
+func (c *Custody) Migrate(ctx context.Context, share string) (*api.SealStatus, error) {
+	return c.unseal(ctx, share, true)
+}
+
+func (c *Custody) unseal(ctx context.Context, share string, migrate bool) (*api.SealStatus, error) {
 	end, err := c.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -33,7 +43,10 @@ func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, er
 	if c.refused.Stored != nil {
 		return nil, c.storedRefusal(nil)
 	}
-	complete, err := c.collect(rec, share)
+	if err := c.checkMigrate(rec, migrate); err != nil {
+		return nil, err
+	}
+	complete, err := c.collect(rec, share, migrate)
 	if err != nil {
 		c.log.Warn("A share was refused", "reason", err)
 		return nil, err
@@ -66,7 +79,7 @@ func (c *Custody) Reset(ctx context.Context) (*api.SealStatus, error) {
 }
 
 // collect checks a share and adds it; complete tells that these are enough.
-func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
+func (c *Custody) collect(rec *record, text string, migrate bool) (complete bool, err error) {
 	share, err := ParseShare(text)
 	if err != nil {
 		return false, err
@@ -74,9 +87,13 @@ func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
 	defer share.Wipe()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.sameMigrate(migrate); err != nil {
+		return false, err
+	}
 	if err := c.given.take(&share, rec.sets()...); err != nil {
 		return false, err
 	}
+	c.given.migrate = migrate
 	c.log.Info("A share was accepted", "share", share.X, "share_set", share.Set, "progress", len(c.given.shares), "threshold", c.given.set.T, "nonce", c.given.nonce)
 	return c.given.enough(), nil
 }
@@ -101,6 +118,10 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 		return c.unopened(c.storedRefusal(err), false)
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
+	}
+	if err := c.migrate(ctx, rec, o); err != nil {
+		c.closeToken(tok)
+		return c.unopened(err, true)
 	}
 	if err, keep := c.enter(ctx, rec, tok); err != nil {
 		return c.unopened(err, keep)

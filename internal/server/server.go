@@ -57,6 +57,7 @@ type Server struct {
 	pki       *pki.Service
 	pools     *hmacpool.Service
 	custody   *custody.Custody
+	provider  custody.Provider // nil unless custody is by a provider
 	guard     *guard.Guard
 	metrics   *metrics
 	snapshots snapshots
@@ -128,7 +129,7 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 			return err
 		}
 	}
-	s.openByPIN(ctx)
+	s.openItself(ctx)
 	if err := s.openOwnCertificate(); err != nil {
 		return err
 	}
@@ -188,11 +189,15 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if s.pools, err = hmacpool.New(pools); err != nil {
 		return err
 	}
+	if s.provider, err = unsealProvider(&s.cfg.Custody); err != nil {
+		return err
+	}
 	s.custody, err = custody.New(custody.Options{
 		Store:            s.db,
 		Records:          s.records,
 		Device:           device,
 		Kind:             s.cfg.Custody.Kind,
+		Provider:         s.provider,
 		HSMToken:         s.cfg.Token.OnInit,
 		PIN:              s.pinProvider(),
 		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
@@ -235,6 +240,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
+	background.Go(func() { s.keepProvider(untilDone, s.provider) })
 	background.Go(func() { s.keepOwnCertificate(untilDone) })
 	notifyReady(s.log)
 	select {
