@@ -51,6 +51,7 @@ var allowed = []struct {
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker",
 	}},
+	{"internal/tpm", []string{"internal/fault"}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
@@ -61,10 +62,11 @@ var allowed = []struct {
 	{"internal/token/tokentest", []string{"internal/token"}},
 	{"internal/store/storetest", []string{"internal/store"}},
 	{"internal/pki/acme/dnstest", nil},
-	{"test/...", []string{"api", "client", "internal/token/tokentest"}},
+	{"internal/tpm/tpmtest", nil},
+	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest"}},
 }
 
-var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest"}
+var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest", "internal/tpm/tpmtest"}
 
 type listed struct {
 	ImportPath string
