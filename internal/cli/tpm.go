@@ -152,19 +152,20 @@ func newFileFlag(cmd *cobra.Command, out *string) {
 
 // tpmCreateFlags say what a key may do.
 type tpmCreateFlags struct {
-	decrypt  bool
+	usage    string
 	moveTo   string
 	anywhere bool
 }
 
 func (c *tpmCreateFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.decrypt, "decrypt", false, "an RSA key that decrypts in the place of signing")
+	cmd.Flags().StringVar(&c.usage, "usage", "", "sign (default), or of an RSA key decrypt or both; tpm2-pkcs11 signs with RSA keys for both only")
+	complete(cmd, "usage", tpm.UsageSign, tpm.UsageDecrypt, tpm.UsageBoth)
 	cmd.Flags().StringVar(&c.moveTo, "may-move-to", "", "file of claviger tpm parent: the one storage key to which it may be duplicated")
 	cmd.Flags().BoolVar(&c.anywhere, "may-move-anywhere", false, "it may be duplicated to every storage key, under its password")
 }
 
 func (c *tpmCreateFlags) options(password []byte) (tpm.KeyOptions, error) {
-	o := tpm.KeyOptions{Decrypt: c.decrypt, Password: password, MoveAnywhere: c.anywhere}
+	o := tpm.KeyOptions{Usage: c.usage, Password: password, MoveAnywhere: c.anywhere}
 	var err error
 	if c.moveTo != "" {
 		o.MoveTo, err = readTPMFile(c.moveTo, tpm.ParseStorageKey)

@@ -63,7 +63,7 @@ func (x *duplicateFlags) check() error {
 	case x.to == "":
 		return &usageError{"--to is missing", "claviger tpm parent writes its file, on the machine with the other TPM"}
 	case x.key != "" && x.software != tpmCreateFlags{}:
-		return usagef("--decrypt, --may-move-to and --may-move-anywhere are for --pem: a key of a TPM has them from its making")
+		return usagef("--usage, --may-move-to and --may-move-anywhere are for --pem: a key of a TPM has them from its making")
 	case x.innerOut != "" && x.innerOut == x.out:
 		return usagef("--inner-key-out and --out name the same file")
 	}

@@ -289,7 +289,8 @@ func TestKeyOptions(t *testing.T) {
 	}
 	to := knownParent(t)
 	for words, o := range map[string]KeyOptions{
-		"only an RSA key decrypts": {Decrypt: true},
+		"only an RSA key decrypts": {Usage: UsageBoth},
+		"not for \"wrap\"":         {Usage: "wrap"},
 		"one storage key or":       {MoveTo: to, MoveAnywhere: true, Password: []byte("x")},
 		"needs a password":         {MoveAnywhere: true},
 		"at most 32 bytes":         {Password: make([]byte, 33)},

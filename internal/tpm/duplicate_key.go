@@ -20,6 +20,13 @@ const (
 	ECDSAP256 = "ecdsa-p256"
 )
 
+// What a key may do. tpm2-pkcs11 signs with RSA keys only that also decrypt.
+const (
+	UsageSign    = "sign"
+	UsageDecrypt = "decrypt"
+	UsageBoth    = "both"
+)
+
 // Key is a key pair of a TPM: its private area opens only under the storage key
 // with the name ParentName. It is no secret itself.
 type Key struct {
@@ -151,8 +158,8 @@ func ParseKey(text []byte) (*Key, error) {
 
 // KeyOptions say what a key may do.
 type KeyOptions struct {
-	// Decrypt makes an RSA key for decryption in the place of one for signatures.
-	Decrypt bool
+	// Usage is what the key is for; "" is UsageSign. The others are for RSA keys.
+	Usage string
 	// Password has 0 to 32 bytes. The TPM counts wrong ones, and locks after some.
 	Password []byte
 	// MoveTo are the storage keys under which the key may be duplicated: none, one,
@@ -164,6 +171,8 @@ type KeyOptions struct {
 	InnerKey bool
 }
 
+func (o *KeyOptions) decrypts() bool { return o.Usage == UsageDecrypt || o.Usage == UsageBoth }
+
 func (o *KeyOptions) check(keyType string) error {
 	if err := checkPassword(o.Password); err != nil {
 		return err
@@ -171,7 +180,9 @@ func (o *KeyOptions) check(keyType string) error {
 	switch {
 	case keyType != RSA2048 && keyType != ECDSAP256:
 		return fault.New(fault.Invalid, "a TPM is given keys of the types %s and %s, not %q", RSA2048, ECDSAP256, keyType)
-	case o.Decrypt && keyType != RSA2048:
+	case o.Usage != "" && o.Usage != UsageSign && o.Usage != UsageDecrypt && o.Usage != UsageBoth:
+		return fault.New(fault.Invalid, "a key is for %s, %s or %s, not for %q", UsageSign, UsageDecrypt, UsageBoth, o.Usage)
+	case o.decrypts() && keyType != RSA2048:
 		return fault.New(fault.Invalid, "only an RSA key decrypts")
 	case o.MoveTo != nil && o.MoveAnywhere:
 		return fault.New(fault.Invalid, "a key may move either to one storage key or anywhere")
@@ -194,7 +205,7 @@ func (o *KeyOptions) area(keyType string, made bool) (*tpm2.TPMTPublic, error) {
 			SensitiveDataOrigin: made, UserWithAuth: true, EncryptedDuplication: o.InnerKey,
 			// Without a password there is nothing to guess, and no lock to suffer from.
 			NoDA:        len(o.Password) == 0,
-			SignEncrypt: !o.Decrypt, Decrypt: o.Decrypt,
+			SignEncrypt: o.Usage != UsageDecrypt, Decrypt: o.decrypts(),
 		},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048}),
 		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{}),

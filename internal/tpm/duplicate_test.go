@@ -212,16 +212,17 @@ func TestDuplicateBetweenTPMs(t *testing.T) {
 	persist(t, b)
 	for _, c := range []struct {
 		keyType, under, to, password string
-		inner, anywhere, decrypt     bool
+		usage                        string
+		inner, anywhere              bool
 	}{
 		{keyType: tpm.ECDSAP256, to: "owner-ecc-p256"},
 		{keyType: tpm.ECDSAP256, under: "owner-rsa-2048", to: "owner-ecc-p256", password: "aiPah5ee", inner: true},
-		{keyType: tpm.RSA2048, to: persistent, password: "aiPah5ee", anywhere: true},
-		{keyType: tpm.RSA2048, to: "owner-ecc-p256", inner: true, decrypt: true},
+		{keyType: tpm.RSA2048, to: persistent, password: "aiPah5ee", usage: tpm.UsageBoth, anywhere: true},
+		{keyType: tpm.RSA2048, to: "owner-ecc-p256", inner: true, usage: tpm.UsageDecrypt},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			to := storageKey(t, b, c.to)
-			o := tpm.KeyOptions{Password: []byte(c.password), InnerKey: c.inner, MoveAnywhere: c.anywhere, Decrypt: c.decrypt}
+			o := tpm.KeyOptions{Password: []byte(c.password), InnerKey: c.inner, MoveAnywhere: c.anywhere, Usage: c.usage}
 			if !c.anywhere {
 				o.MoveTo = to
 			}
@@ -241,7 +242,7 @@ func TestDuplicateBetweenTPMs(t *testing.T) {
 			if got.Type() != c.keyType || got.NeedsPassword() != (c.password != "") || !bytes.Equal(got.Public(), key.Public()) {
 				t.Errorf("imported a key of type %s, password %t", got.Type(), got.NeedsPassword())
 			}
-			works(t, b, got, usable(t, b, c.to), c.password, c.decrypt)
+			works(t, b, got, usable(t, b, c.to), c.password, c.usage == tpm.UsageDecrypt)
 		})
 	}
 }
@@ -295,7 +296,7 @@ func TestMoveOn(t *testing.T) {
 	t.Parallel()
 	a, b := tpmtest.New(t), tpmtest.New(t)
 	first, second := storageKey(t, a, ""), storageKey(t, b, "")
-	x, err := tpm.Wrap(softwareKeys(t)[tpm.RSA2048], first, tpm.KeyOptions{Decrypt: true, MoveTo: second}, nil)
+	x, err := tpm.Wrap(softwareKeys(t)[tpm.RSA2048], first, tpm.KeyOptions{Usage: tpm.UsageDecrypt, MoveTo: second}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
