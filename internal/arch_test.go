@@ -27,7 +27,7 @@ var allowed = []struct {
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/op", []string{"api"}},
 	{"internal/openapi", []string{"internal/op", "api"}},
-	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault"}},
+	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault", "internal/front/httpcache"}},
 	{"internal/guard", []string{"internal/op", "api", "internal/audit", "internal/store", "internal/fault"}},
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/pki/acme", []string{"api", "internal/fault"}},
@@ -43,19 +43,21 @@ var allowed = []struct {
 	{"internal/token/pkcs11", []string{"internal/token"}},
 	{"internal/token/soft", []string{"internal/token"}},
 	// The worker's process side is the one place that drives a module.
-	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11"}},
+	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11", "internal/harden"}},
 	{"internal/store", []string{"internal/fault"}},
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
-		"internal/token", "internal/token/soft", "internal/token/worker",
+		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
 	}},
+	{"internal/harden", nil},
 	{"internal/tpm", []string{"internal/fault"}},
+	{"internal/unsealer", []string{"client", "api", "internal/config", "internal/tpm", "internal/harden", "internal/fault"}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
-		"internal/transfer/cryptech", "internal/tpm",
+		"internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

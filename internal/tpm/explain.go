@@ -14,10 +14,10 @@ import (
 // none of them goes away by trying again.
 var (
 	ErrPassword = errors.New("wrong password")
-	ErrLocked   = errors.New("locked out")
-	ErrOther    = errors.New("another TPM, or a cleared one")
-	ErrAltered  = errors.New("altered")
-	ErrPCR      = errors.New("PCRs changed")
+	ErrLocked   = errors.New("dictionary attack lockout")
+	ErrOther    = errors.New("unknown storage root key")
+	ErrAltered  = errors.New("integrity check failed")
+	ErrPCR      = errors.New("policy not satisfied")
 )
 
 // Refused tells whether err is for a reason that another try would not change,
@@ -45,6 +45,8 @@ func (d *Device) explain(err error, what string) error {
 		return d.lockedOut()
 	case errors.Is(err, tpm2.TPMRCPolicyFail), errors.Is(err, tpm2.TPMRCPCRChanged):
 		return changedPCRs("the TPM " + d.name + " refuses: the platform is not in the state of the sealing")
+	case errors.Is(err, tpm2.TPMRCAuthUnavailable):
+		return refused(ErrAltered, fault.Invalid, "the TPM %s asks for another proof than the sealed file says: it was altered", d.name)
 	case errors.Is(err, tpm2.TPMRCInitialize):
 		return refused(err, fault.Unavailable, "the TPM %s was not started", d.name).
 			WithHint("a software TPM needs --flags not-need-init,startup-clear")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/internal/fault"
@@ -105,6 +106,86 @@ func TestAlteredSealed(t *testing.T) {
 	}
 	if got, err := d.Unseal(s, []byte("pw")); err != nil || string(got) != "a secret" {
 		t.Errorf("as it was: %q, %v", got, err)
+	}
+}
+
+// TestPolicyIsHeldByTPM: a file that claims other PCRs, or none, opens nothing.
+func TestPolicyIsHeldByTPM(t *testing.T) {
+	t.Parallel()
+	p := tpmtest.New(t)
+	seal := func(o SealOptions) *Sealed {
+		t.Helper()
+		d, err := Open(p.Device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		s, err := d.Seal([]byte("a secret"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	refuses := func(what string, s *Sealed, password string) {
+		t.Helper()
+		d, err := Open(p.Device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if got, err := d.Unseal(s, []byte(password)); got != nil || !Refused(err) {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+	}
+	o := SealOptions{Password: []byte("pw"), PCRs: []int{16}}
+	s := seal(o)
+	p.Tool(t, "tpm2_pcrextend", "16:sha256="+strings.Repeat("cd", 32))
+	now := seal(o).pcrs
+	refuses("as it is", s, "pw")
+	s.pcrs = now
+	for range 5 { // more often than a TPM has room for sessions
+		refuses("with the new values", s, "pw")
+	}
+	s.pcrs = nil
+	refuses("with none", s, "pw")
+	s = seal(SealOptions{PCRs: []int{16}})
+	s.pcrs = nil
+	refuses("with none and no password", s, "")
+	s = seal(SealOptions{Password: []byte("pw")})
+	s.pcrs = now
+	refuses("with PCRs where there are none", s, "pw")
+	s.pcrs, s.password = nil, false
+	refuses("without the password", s, "")
+}
+
+// TestPCRsChangeMeanwhile: they are other ones when the policy is proved than when
+// they were compared.
+func TestPCRsChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := tpmtest.New(t)
+	d, err := Open(p.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s, err := d.Seal([]byte("a secret"), SealOptions{PCRs: []int{16}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pcrs[16][0] ^= 1
+	for range 5 { // more often than a TPM has room for sessions
+		storage, err := d.parent(s.parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.open(storage, s, nil); got != nil || !errors.Is(err, ErrPCR) {
+			t.Errorf("%q, %v", got, err)
+		}
+		storage.flush()
+	}
+	s.pcrs[16][0] ^= 1
+	if got, err := d.Unseal(s, nil); err != nil || string(got) != "a secret" {
+		t.Errorf("as they were: %q, %v", got, err)
 	}
 }
 
