@@ -93,7 +93,7 @@ func saveTo(t *testing.T, s *Server, root, dir string) string {
 	return path
 }
 
-func lines(all ...string) func(context.Context, int, int) ([]byte, error) {
+func shareLines(all ...string) func(context.Context, int, int) ([]byte, error) {
 	return func(_ context.Context, n, _ int) ([]byte, error) {
 		if n > len(all) {
 			return nil, errors.New("no more shares")
@@ -135,11 +135,11 @@ func TestRestoreForNewHSM(t *testing.T) {
 	}
 	foreign := base64.StdEncoding.EncodeToString(make([]byte, 40))
 	for want, err := range map[string]error{
-		"does not have the KEK":  restore(other, pin, lines(init.Keys...)),
-		"the PIN was tried once": restore(good, "wrong-pin-of-hsm", lines(init.Keys...)),
-		"no more shares":         restore(good, pin, lines(init.Keys[0])),
-		"was given already":      restore(good, pin, lines(init.Keys[0], init.Keys[0])),
-		"share":                  restore(good, pin, lines(foreign, foreign)),
+		"does not have the KEK":  restore(other, pin, shareLines(init.Keys...)),
+		"the PIN was tried once": restore(good, "wrong-pin-of-hsm", shareLines(init.Keys...)),
+		"no more shares":         restore(good, pin, shareLines(init.Keys[0])),
+		"was given already":      restore(good, pin, shareLines(init.Keys[0], init.Keys[0])),
+		"share":                  restore(good, pin, shareLines(foreign, foreign)),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -148,7 +148,7 @@ func TestRestoreForNewHSM(t *testing.T) {
 	if _, err := os.Stat(good.Store.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("left of what was refused: %v", err)
 	}
-	if err := restore(good, pin, lines(init.Keys[2], init.Keys[0])); err != nil {
+	if err := restore(good, pin, shareLines(init.Keys[2], init.Keys[0])); err != nil {
 		t.Fatal(err, fault.HintOf(err))
 	}
 	good.Audit.Restart = true
@@ -163,7 +163,7 @@ func TestRestoreForNewHSM(t *testing.T) {
 	}
 	ok(t, s, "POST", "transit/sign/p256", init.RootToken, map[string]any{"input": "b2xk"}, nil)
 	ok(t, s, "PUT", "sys/rotate", init.RootToken, nil, nil)
-	if _, err := (Rehearsing{File: SnapshotFile{Path: saveTo(t, s, init.RootToken, t.TempDir())}, Logger: slog.New(slog.DiscardHandler), Share: lines(init.Keys...)}).Run(t.Context(), good); err != nil {
+	if _, err := (Rehearsing{File: SnapshotFile{Path: saveTo(t, s, init.RootToken, t.TempDir())}, Logger: slog.New(slog.DiscardHandler), Share: shareLines(init.Keys...)}).Run(t.Context(), good); err != nil {
 		t.Errorf("a snapshot of B: %v", err)
 	}
 }
