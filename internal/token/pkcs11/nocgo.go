@@ -39,7 +39,8 @@ func (*Session) GenerateKey(CKM, *Template) (Handle, error) { return 0, errNoCgo
 func (*Session) GenerateKeyPair(CKM, *Template, *Template) (pub, prv Handle, err error) {
 	return 0, 0, errNoCgo
 }
-func (*Session) Wrap(CKM, Handle, Handle) ([]byte, error) { return nil, errNoCgo }
+func (*Session) Wrap(CKM, Handle, Handle) ([]byte, error)             { return nil, errNoCgo }
+func (*Session) WrapOAEP(CKM, uint32, Handle, Handle) ([]byte, error) { return nil, errNoCgo }
 func (*Session) Unwrap(CKM, Handle, []byte, *Template) (Handle, error) {
 	return 0, errNoCgo
 }

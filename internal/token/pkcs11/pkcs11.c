@@ -183,6 +183,13 @@ CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG ha
 	return CALL(C_UnwrapKey, s, &m, kek, blob, nblob, a, nt, o);
 }
 
+CK_RV cl_wrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG hash, CK_ULONG mgf, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n)
+{
+	CK_RSA_PKCS_OAEP_PARAMS oaep = {hash, mgf, 1 /* CKZ_DATA_SPECIFIED */, NULL, 0};
+	CK_MECHANISM m = {9 /* CKM_RSA_PKCS_OAEP */, &oaep, sizeof oaep};
+	return CALL(C_WrapKey, s, &m, kek, key, out, n);
+}
+
 CK_RV cl_create(CK_FUNCTION_LIST *f, CK_ULONG s, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o)
 {
 	CK_ATTRIBUTE a[MAX_ATTRS];

@@ -171,6 +171,7 @@ CK_RV cl_generate_pair(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, cl_attr *
 CK_RV cl_wrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n);
 CK_RV cl_unwrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, void *blob, CK_ULONG nblob,
 	cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
+CK_RV cl_wrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG hash, CK_ULONG mgf, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n);
 /* Unwraps with CKM_RSA_PKCS_OAEP, or with CKM_RSA_AES_KEY_WRAP if aes_bits is not 0. */
 CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG hash, CK_ULONG mgf, CK_ULONG aes_bits,
 	CK_ULONG kek, void *blob, CK_ULONG nblob, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);

@@ -113,6 +113,18 @@ func (s *Session) Wrap(m CKM, kek, key Handle) ([]byte, error) {
 	return buf[:n:n], nil
 }
 
+// WrapOAEP returns key wrapped under a public RSA key with CKM_RSA_PKCS_OAEP. hash and
+// mgf are those of OAEP; its label is empty.
+func (s *Session) WrapOAEP(hash CKM, mgf uint32, kek, key Handle) ([]byte, error) {
+	buf := make([]byte, maxAttribute)
+	n := C.CK_ULONG(len(buf))
+	rv := C.cl_wrap_oaep(s.f, s.h, C.CK_ULONG(hash), C.CK_ULONG(mgf), C.CK_ULONG(kek), C.CK_ULONG(key), ptr(buf), &n)
+	if err := check("C_WrapKey", rv); err != nil {
+		return nil, err
+	}
+	return buf[:n:n], nil
+}
+
 // Unwrap makes an object of a blob (C_UnwrapKey).
 func (s *Session) Unwrap(m CKM, kek Handle, blob []byte, t *Template) (Handle, error) {
 	var o C.CK_ULONG
