@@ -89,13 +89,14 @@ type Custody struct {
 	refused *refusals // guarded by act
 	state   atomic.Uint32
 
-	mu     sync.Mutex // guards what follows; never held while the HSM or the store works
-	rec    *record
-	given  collection
-	tok    token.Token
-	used   useRecord // of the storage key in use; of no term until it is asked for
-	root   rootAttempt
-	closed bool
+	mu      sync.Mutex // guards what follows; never held while the HSM or the store works
+	rec     *record
+	given   collection
+	tok     token.Token
+	used    useRecord // of the storage key in use; of no term until it is asked for
+	root    rootAttempt
+	confirm confirmation
+	closed  bool
 }
 
 const (

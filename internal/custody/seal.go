@@ -32,6 +32,7 @@ func (c *Custody) shut() {
 	c.tok = nil
 	c.given.wipe()
 	c.root.wipe()
+	c.confirm.wipe()
 	c.mu.Unlock()
 	if tok == nil {
 		return
