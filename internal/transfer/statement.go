@@ -317,7 +317,7 @@ func hsmFault(err error, doing string) error {
 	case errors.Is(err, token.ErrOpen), errors.Is(err, token.ErrBlob):
 		return errNotAuthentic()
 	case errors.Is(err, token.ErrUnsupported):
-		return fault.Wrap(fault.Unsupported, err, "can't %s: %v", doing, err)
+		return fault.Wrap(fault.Invalid, err, "can't %s: %v", doing, err)
 	case errors.Is(err, token.ErrExists):
 		return fault.Wrap(fault.Conflict, err, "can't %s: %v", doing, err).(*fault.Error).
 			WithHint("a KEK comes only into an HSM token that has none: a new one, before a server is initialised with it")
