@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),
-			a.backupCommand()}},
+			a.backupCommand(), a.transferCommand()}},
 		{"Certificates:", []*cobra.Command{a.certCommand(), a.ceremonyCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},
