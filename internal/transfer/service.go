@@ -63,7 +63,8 @@ func New(o Options) *Service {
 // Operations returns the table of everything this service does.
 func (s *Service) Operations() []*op.Operation {
 	meta := func(name, path string, verb op.Verb, help string) op.Meta {
-		return op.Meta{Name: "sys.transfer." + name, Mount: "sys", Path: "transfer/" + path, Verb: verb, Sudo: true, Help: help}
+		return op.Meta{Name: "sys.transfer." + name, Mount: "sys", Path: "transfer/" + path, Verb: verb, Sudo: true,
+			MayMiss: true, Help: help}
 	}
 	return []*op.Operation{
 		op.Define(meta("prepare", "prepare", op.Write, "Make a KEKEK in this server's HSM token, and the statement of it, for keys that come here."), s.prepare),
