@@ -43,6 +43,9 @@ type ESTAttributes struct {
 	Body string `json:"body,omitempty" audit:"-" doc:"the attributes: DER in base64; empty if there are none"`
 }
 
+// Optional tells that there may be none.
+func (*ESTAttributes) Optional() {}
+
 // HTTPStatus is 204 if there are no attributes.
 func (a *ESTAttributes) HTTPStatus() int {
 	if a.Body == "" {

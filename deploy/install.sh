@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the binary, its completions, man pages and the systemd unit.
+# Installs the binary, its completions, man pages and the systemd units.
 # Usage: deploy/install.sh BINARY      PREFIX (/usr/local) and DESTDIR are honoured.
 set -eu
 umask 022 # the server's user reads the configuration, everybody the manual
@@ -22,7 +22,9 @@ done
 mkdir -p "$root$prefix/share/man/man1"
 "$binary" man --dir "$root$prefix/share/man/man1"
 mkdir -p "$root/etc/systemd/system"
-sed "s|/usr/local/bin/claviger|$prefix/bin/claviger|" "$here/claviger.service" >"$root/etc/systemd/system/claviger.service"
+for unit in claviger claviger-unsealer; do
+	sed "s|/usr/local/bin/claviger|$prefix/bin/claviger|" "$here/$unit.service" >"$root/etc/systemd/system/$unit.service"
+done
 if [ ! -e "$root/etc/claviger/claviger.toml" ]; then
 	mkdir -p "$root/etc/claviger"
 	"$binary" config example >"$root/etc/claviger/claviger.toml"

@@ -27,7 +27,7 @@ var allowed = []struct {
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/op", []string{"api"}},
 	{"internal/openapi", []string{"internal/op", "api"}},
-	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault"}},
+	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault", "internal/front/httpcache"}},
 	{"internal/guard", []string{"internal/op", "api", "internal/audit", "internal/store", "internal/fault"}},
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/pki/acme", []string{"api", "internal/fault"}},
@@ -44,28 +44,32 @@ var allowed = []struct {
 	{"internal/token/pkcs11", []string{"internal/token"}},
 	{"internal/token/soft", []string{"internal/token"}},
 	// The worker's process side is the one place that drives a module.
-	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11"}},
+	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11", "internal/harden"}},
 	{"internal/store", []string{"internal/fault"}},
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/transfer", "internal/audit", "internal/store", "internal/store/...",
-		"internal/token", "internal/token/soft", "internal/token/worker",
+		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
 	}},
+	{"internal/harden", nil},
+	{"internal/tpm", []string{"internal/fault"}},
+	{"internal/unsealer", []string{"client", "api", "internal/config", "internal/tpm", "internal/harden", "internal/fault"}},
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
-		"internal/transfer", "internal/transfer/cryptech",
+		"internal/transfer", "internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.
 	{"internal/token/tokentest", []string{"internal/token"}},
 	{"internal/store/storetest", []string{"internal/store"}},
 	{"internal/pki/acme/dnstest", nil},
-	{"test/...", []string{"api", "client", "internal/token/tokentest"}},
+	{"internal/tpm/tpmtest", nil},
+	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest"}},
 }
 
-var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest"}
+var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest", "internal/tpm/tpmtest"}
 
 type listed struct {
 	ImportPath string

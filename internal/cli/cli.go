@@ -26,6 +26,7 @@ import (
 	"github.com/claviger/claviger/client"
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/token/worker"
+	"github.com/claviger/claviger/internal/tpm"
 )
 
 // Exit statuses.
@@ -78,7 +79,7 @@ func (a *app) root() *cobra.Command {
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.sealCommand(), a.custodyCommand(),
+		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.sealCommand(), a.custodyCommand(),
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),
@@ -232,6 +233,9 @@ func exitStatus(cmd *cobra.Command, err error) int {
 	// status says by 2 that the server is sealed.
 	if _, ok := errors.AsType[*usageError](err); ok && cmd.Name() != "status" {
 		return exitUsage
+	}
+	if tpm.Refused(err) {
+		return exitRefused
 	}
 	return exitError
 }

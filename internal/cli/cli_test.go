@@ -90,6 +90,7 @@ var asArgument = map[string]bool{
 	"shares":            true, // how many
 	"public-keys":       true, // a directory
 	"share-dir":         true, // a directory of encrypted ones
+	"share-fd":          true, // a number
 	"pin":               true, // cryptech_backup's, which is refused
 	"pin-fd":            true, // the number of a file descriptor
 	"keylen":            true, // bits

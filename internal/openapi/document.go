@@ -278,7 +278,7 @@ func jsonContent(description string, s *Schema) *Content {
 func Statuses(o *op.Operation) []int {
 	// 403 also where no client token is needed: the configuration may forbid it.
 	list := []int{http.StatusOK, http.StatusBadRequest, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable}
-	if saysNothing(o.Response) {
+	if saysNothing(o.Response) || is[optional](o.Response) {
 		list = append(list, http.StatusNoContent)
 	}
 	if len(paramsOf(o)) > 0 || is[listed](o.Response) || o.MayMiss {

@@ -71,6 +71,7 @@ func pathOf(mount string, o *op.Operation) string {
 type (
 	statused interface{ HTTPStatus() int }
 	listed   interface{ IsEmpty() bool }
+	optional interface{ Optional() } // it may be 204, without a body
 	fresh    interface {
 		Fresh() (made, until time.Time)
 	}

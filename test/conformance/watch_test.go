@@ -80,12 +80,13 @@ func acmeAnswer(req *http.Request, resp *http.Response) bool {
 }
 
 const (
-	noPool           = "it needs the files of a pool, which no exchange can make"
-	openGenerateRoot = "the configuration of the tests leaves it off"
-	noSignature      = "it needs a signature by an account's key, which no exchange makes"
-	noTransfer       = "the embedded token takes part in no transfer"
-	nothingToAsk     = "it needs a request in DER, which no exchange makes"
-	renewedElsewhere = "leases are those of client tokens, which are renewed below auth/token"
+	noPool              = "it needs the files of a pool, which no exchange can make"
+	openGenerateRoot    = "the configuration of the tests leaves it off"
+	noSignature         = "it needs a signature by an account's key, which no exchange makes"
+	noTransfer          = "the embedded token takes part in no transfer"
+	noClientCertificate = "it renews the certificate of a TLS client, and no exchange has one"
+	nothingToAsk        = "it needs a request in DER, which no exchange makes"
+	renewedElsewhere    = "leases are those of client tokens, which are renewed below auth/token"
 )
 
 // onlyGood and onlyBad are the operations that are called with one outcome only.
@@ -129,6 +130,8 @@ var (
 		"post /pki/issuer/{issuer}/acme/{resource}":              noSignature,
 		"post /pki/roles/{role}/acme/{resource}":                 noSignature,
 		"post /pki/issuer/{issuer}/roles/{role}/acme/{resource}": noSignature,
+		"post /pki/est/simplereenroll":                           noClientCertificate,
+		"post /pki/est/{label}/simplereenroll":                   noClientCertificate,
 		"post /transit/keys/{name}/adopt":                        "it needs an object that another program made in the HSM token",
 		"post /transit/keys/{name}/set-certificate":              "it needs a certificate of the key, which nobody here can issue",
 	}

@@ -200,7 +200,7 @@ func Refused(t testing.TB, config string) string {
 	if err := os.WriteFile(path, []byte(fmt.Sprintf("data_dir = %q\n%s", t.TempDir(), config)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, Binary(t), "server", "--config", path).CombinedOutput()
 	if err == nil || ctx.Err() != nil {

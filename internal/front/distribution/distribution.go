@@ -12,8 +12,6 @@ package distribution
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +25,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/front/httpcache"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/op"
 )
@@ -70,7 +69,7 @@ const (
 )
 
 // resources match what may be read below a mount.
-var resources = regexp.MustCompile(`^(ca|ca/pem|ca_chain|crl(/delta)?(/pem)?|issuer/[\w.-]{1,128}/(crl/(delta/)?)?(der|pem))$`)
+var resources = regexp.MustCompile(`^(ca|ca/pem|ca_chain|crl(/delta)?(/pem)?|issuer/[\w.-]{1,128}/(crl/(delta/)?)?(der|pem)|issuer/[\w.-]{1,128}/crl/shard/\d{1,3}/\d{1,3})$`)
 
 // ServeHTTP answers one request, whatever happens.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -176,8 +175,7 @@ type file interface {
 	Raw() (contentType string, body []byte)
 }
 
-// answer writes a file. Caches may keep it, but ask each time whether it is still
-// the one: a revocation shall be seen at once, and a large CRL sent once.
+// answer writes a file, which caches may keep as long as it says of itself.
 func (f *Front) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer) error {
 	data, ok := a.Data.(file)
 	if !ok {
@@ -188,24 +186,17 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer) 
 	if s, ok := a.Data.(interface{ HTTPStatus() int }); ok && s.HTTPStatus() != 0 {
 		status = s.HTTPStatus()
 	}
+	w.Header().Set("Cache-Control", "no-store")
+	if httpcache.Headers(w, r, a.Data, status, body, time.Now()) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	f.write(w, r, status, contentType, body)
 	return nil
 }
 
 func (f *Front) write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
 	h := w.Header()
-	if status == http.StatusOK && r.Method != http.MethodPost {
-		sum := sha256.Sum256(body)
-		tag := `"` + hex.EncodeToString(sum[:16]) + `"`
-		h.Set("ETag", tag)
-		h.Set("Cache-Control", "no-cache")
-		if strings.Contains(r.Header.Get("If-None-Match"), tag) {
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
-	} else {
-		h.Set("Cache-Control", "no-store")
-	}
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
@@ -245,6 +236,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "30")
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	f.write(w, r, status, "text/plain; charset=utf-8", []byte(text+"\n"))
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
@@ -27,6 +28,8 @@ type door struct {
 type answered struct{ contentType, body string }
 
 func (a *answered) Raw() (string, []byte) { return a.contentType, []byte(a.body) }
+
+func (a *answered) Fresh() (made, until time.Time) { return time.Unix(1e9, 0), time.Time{} }
 
 func (d *door) Handle(_ context.Context, r *guard.Request) (*guard.Answer, error) {
 	call := fmt.Sprintf("%v %s", r.Verb, r.Path)
@@ -85,6 +88,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1/pki/issuer/a.b-c/crl/der", 200, "read pki/issuer/a.b-c/crl/der"},
 		{"GET", "/v1/pki/issuer/a/crl/delta/pem", 200, "read pki/issuer/a/crl/delta/pem"},
 		{"GET", "/v1/pki/issuer/a/pem", 200, "read pki/issuer/a/pem"},
+		{"GET", "/v1/pki/issuer/a/crl/shard/4/3", 200, "read pki/issuer/a/crl/shard/4/3"},
+		{"GET", "/v1/pki/issuer/a/crl/shard/4/x", 404, ""},
 		{"GET", "/v1/pki/inner/crl", 200, "read pki/inner/crl"},
 		{"GET", "/v1/pki/ocsp/MAMCAQE=", 200, "write pki/ocsp 3003020101"},
 		{"GET", "/v1/pki/ocsp/MAUEA////w", 200, "write pki/ocsp 30050403ffffff"}, // what the API's paths can't carry
@@ -158,12 +163,15 @@ func TestCaches(t *testing.T) {
 	f := newFront(t, new(door))
 	first := send(f, "GET", "/v1/pki/crl", nil, "")
 	tag := first.Header().Get("ETag")
-	if tag == "" || first.Header().Get("Cache-Control") != "no-cache" || first.Body.String() != "the body" {
+	if tag == "" || first.Header().Get("Cache-Control") != "public, no-cache" || first.Body.String() != "the body" {
 		t.Fatalf("%v %s", first.Header(), first.Body)
 	}
 	again := send(f, "GET", "/v1/pki/crl", http.Header{"If-None-Match": {`"x", ` + tag}}, "")
 	if again.Code != 304 || again.Body.Len() > 0 {
 		t.Errorf("status %d %s", again.Code, again.Body)
+	}
+	if since := send(f, "HEAD", "/v1/pki/crl", http.Header{"If-Modified-Since": first.Header()["Last-Modified"]}, ""); since.Code != 304 {
+		t.Errorf("status %d", since.Code)
 	}
 	if other := send(f, "GET", "/v1/pki/crl", http.Header{"If-None-Match": {`"x"`}}, ""); other.Code != 200 {
 		t.Errorf("status %d", other.Code)

@@ -3,6 +3,7 @@ package worker
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/internal/token"
 )
@@ -15,7 +16,8 @@ func TestExamine(t *testing.T) {
 	if err != nil || len(r.Slots) != 2 || r.Slots[0].Label != "test" || len(r.Slots[0].Mechanisms) < 20 || r.Types != nil {
 		t.Fatalf("without a PIN: %+v, %v", r, err)
 	}
-	r, err = Examine(within(t), cfg, []byte(testPIN))
+	// It makes RSA keys of all sizes, for which a busy machine takes its time.
+	r, err = Examine(contextOf(t, 3*time.Minute), cfg, []byte(testPIN))
 	if err != nil {
 		t.Fatal(err)
 	}

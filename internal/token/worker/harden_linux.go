@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/claviger/claviger/internal/harden"
 )
 
 // confine is stage 1, on a locked thread: no new privileges, no core dumps, and
@@ -14,7 +16,7 @@ import (
 func confine(s setup, exe string) *hardening {
 	h := &hardening{}
 	h.note("no_new_privs", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	h.note("no core dumps", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
+	h.note("no core dumps", harden.NoCoreDumps())
 	abi, err := landlock(s, exe)
 	h.note(fmt.Sprintf("landlock ABI %d", abi), err)
 	return h
@@ -22,30 +24,8 @@ func confine(s setup, exe string) *hardening {
 
 // confineProcess is stage 2, before the module is loaded.
 func (h *hardening) confineProcess() {
-	h.note("not dumpable", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
-	h.note("memory locked", lockMemory())
-}
-
-// lockMemory keeps the process out of swap. Under a limit it is left alone: the
-// limit would count address space and later allocations would fail.
-func lockMemory() error {
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
-		return err
-	}
-	if lim.Cur != unix.RLIM_INFINITY && !canLock() {
-		return fmt.Errorf("RLIMIT_MEMLOCK is %d bytes and CAP_IPC_LOCK is missing", lim.Cur)
-	}
-	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
-}
-
-func canLock() bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&hdr, &data[0]) != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0
+	h.note("not dumpable", harden.NotDumpable())
+	h.note("memory locked", harden.LockMemory())
 }
 
 const (

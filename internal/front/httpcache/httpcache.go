@@ -1,4 +1,6 @@
-package vault
+// Package httpcache lets callers and caches keep answers that say how long they
+// hold, for fronts that speak HTTP.
+package httpcache
 
 import (
 	"crypto/sha256"
@@ -15,12 +17,13 @@ type fresh interface {
 	Fresh() (made, until time.Time)
 }
 
-// caching writes the headers of an answer that may be kept (RFC 9111; of OCSP
+// Headers writes the headers of an answer that may be kept (RFC 9111; of OCSP
 // answers RFC 5019 section 6.2), and tells whether the caller has it already.
-// Without them the header no-store stays.
-func caching(w http.ResponseWriter, r *http.Request, data any, status int, body []byte, now time.Time) (notModified bool) {
+// Answers that say nothing of that, that are no success, or are not to GET or
+// HEAD, get none.
+func Headers(w http.ResponseWriter, r *http.Request, data any, status int, body []byte, now time.Time) (notModified bool) {
 	f, ok := data.(fresh)
-	if !ok || r.Method != http.MethodGet || status != http.StatusOK {
+	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead || status != http.StatusOK {
 		return false
 	}
 	made, until := f.Fresh()
