@@ -38,6 +38,7 @@ var allowed = []struct {
 	{"internal/custody/provider", []string{"internal/tpm", "client", "api", "internal/fault"}},
 	{"internal/ceremony", []string{"internal/keys", "internal/token", "internal/fault"}},
 	{"internal/ceremony/ca", []string{"internal/ceremony", "internal/pki", "internal/token", "api", "internal/fault"}},
+	{"internal/transfer", []string{"internal/keys", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/transfer/cryptech", []string{"internal/token", "internal/fault"}},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
@@ -51,7 +52,7 @@ var allowed = []struct {
 	{"internal/server", []string{
 		"internal/snapshot",
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
-		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/custody/provider", "internal/audit", "internal/store", "internal/store/...",
+		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/custody/provider", "internal/transfer", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
 	}},
 	{"internal/harden", nil},
@@ -60,7 +61,7 @@ var allowed = []struct {
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
-		"internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
+		"internal/transfer", "internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

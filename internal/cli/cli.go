@@ -83,7 +83,7 @@ func (a *app) root() *cobra.Command {
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.snapshotCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),
-			a.backupCommand(), a.tpmCommand()}},
+			a.backupCommand(), a.transferCommand(), a.tpmCommand()}},
 		{"Certificates:", []*cobra.Command{a.certCommand(), a.ceremonyCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},

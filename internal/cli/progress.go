@@ -19,6 +19,7 @@ type progress struct {
 	start time.Time
 	last  time.Time // when the bar was drawn
 	tenth int       // of the newest line
+	unit  string    // "files"
 }
 
 // barEvery is how often the bar is drawn at most.
@@ -26,7 +27,7 @@ const barEvery = 200 * time.Millisecond
 
 func newProgress(u *ui, verb string) *progress {
 	f, ok := u.err.(*os.File)
-	return &progress{ui: u, verb: verb, tty: ok && isTerminal(f), now: time.Now, start: time.Now(), tenth: -1}
+	return &progress{ui: u, verb: verb, tty: ok && isTerminal(f), now: time.Now, start: time.Now(), tenth: -1, unit: "files"}
 }
 
 // show takes the newest state. Pools of one file are done before anybody wonders.
@@ -69,7 +70,7 @@ func (p *progress) end() {
 
 // text is "Made 6554 of 65536 files (10 %), 1.2 GB, 310 MB/s, 6m12s left".
 func (p *progress) text(at server.PoolProgress) string {
-	text := fmt.Sprintf("%s %d of %d files (%d %%)", p.verb, at.Files, at.Total, at.Files*100/at.Total)
+	text := fmt.Sprintf("%s %d of %d %s (%d %%)", p.verb, at.Files, at.Total, p.unit, at.Files*100/at.Total)
 	seconds := p.now().Sub(p.start).Seconds()
 	if at.Bytes == 0 || seconds <= 0 {
 		return text

@@ -95,14 +95,15 @@ type Custody struct {
 	heldShut bool
 	state    atomic.Uint32
 
-	mu     sync.Mutex // guards what follows; never held while the HSM or the store works
-	rec    *record
-	given  collection
-	tok    token.Token
-	used   useRecord // of the storage key in use; of no term until it is asked for
-	root   rootAttempt
-	rekey  rekeyAttempt
-	closed bool
+	mu      sync.Mutex // guards what follows; never held while the HSM or the store works
+	rec     *record
+	given   collection
+	tok     token.Token
+	used    useRecord // of the storage key in use; of no term until it is asked for
+	root    rootAttempt
+	rekey   rekeyAttempt
+	confirm confirmation
+	closed  bool
 }
 
 const (

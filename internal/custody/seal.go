@@ -34,6 +34,7 @@ func (c *Custody) shut() {
 	c.given.wipe()
 	c.root.wipe()
 	c.rekey.wipe()
+	c.confirm.wipe()
 	c.mu.Unlock()
 	if tok == nil {
 		return

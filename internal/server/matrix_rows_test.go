@@ -83,6 +83,16 @@ var matrixRows = map[string]matrixRow{
 	"sys.rotate.keyring.config.read": {path: "rotate/keyring/config", status: 200},
 	"sys.rotate.keyring.config":      {path: "rotate/keyring/config", body: `{"interval":"48h"}`, status: 204},
 
+	// With the embedded token, which takes part in no transfer; see transfer_test.go.
+	"sys.transfer.prepare":     {path: "transfer/prepare", body: `{}`, status: 400},
+	"sys.transfer.start":       {path: "transfer/export", body: `{"kek":true}`, status: 400},
+	"sys.transfer.status":      {path: "transfer/export", status: 404},
+	"sys.transfer.cancel":      {path: "transfer/export", status: 204},
+	"sys.transfer.confirm":     {path: "transfer/confirm", body: `{"key":"no share"}`, status: 404},
+	"sys.transfer.fetch":       {path: "transfer/fetch", body: `{}`, status: 400},
+	"sys.transfer.import":      {path: "transfer/import", body: `{}`, status: 400},
+	"sys.transfer.import-line": {path: "transfer/import/line", body: `{}`, status: 400},
+
 	"sys.generate-root.status":       {path: "generate-root/attempt", status: 200},
 	"sys.generate-root.start":        {path: "generate-root/attempt", body: `{"otp":"too short"}`, status: 400},
 	"sys.generate-root.cancel":       {path: "generate-root/attempt", status: 204},

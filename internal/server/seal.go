@@ -19,6 +19,7 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.keys.Operations()...)
 	ops = append(ops, s.pki.Operations()...)
 	ops = append(ops, s.pools.Operations()...)
+	ops = append(ops, s.transfers.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	ops = append(ops, s.auditOperations()...)
 	ops = append(ops, s.configOperations()...)

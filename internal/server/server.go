@@ -24,6 +24,7 @@ import (
 	"github.com/claviger/claviger/internal/store/sqlite"
 	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/token/soft"
+	"github.com/claviger/claviger/internal/transfer"
 )
 
 // Options are what a server needs beside its configuration.
@@ -56,6 +57,7 @@ type Server struct {
 	keys      *keys.Service
 	pki       *pki.Service
 	pools     *hmacpool.Service
+	transfers *transfer.Service
 	custody   *custody.Custody
 	provider  custody.Provider // nil unless custody is by a provider
 	guard     *guard.Guard
@@ -211,6 +213,8 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if err != nil {
 		return err
 	}
+	s.transfers = transfer.New(transfer.Options{Store: s.records, Token: &s.hsm, Keys: s.keys, Custodians: s.custody,
+		Mounts: func() map[string]string { return s.guard.Mounted(keys.MountKind) }, Logger: s.log})
 	s.metrics.watch(s.custody.State)
 	s.metrics.watchSnapshots(&s.snapshots)
 	return s.guard.Register(s.operations()...)

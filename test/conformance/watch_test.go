@@ -84,6 +84,7 @@ const (
 	needsShares         = "it needs shares, which no exchange knows"
 	openGenerateRoot    = "the configuration of the tests leaves it off"
 	noSignature         = "it needs a signature by an account's key, which no exchange makes"
+	noTransfer          = "the embedded token takes part in no transfer"
 	noClientCertificate = "it renews the certificate of a TLS client, and no exchange has one"
 	nothingToAsk        = "it needs a request in DER, which no exchange makes"
 	renewedElsewhere    = "leases are those of client tokens, which are renewed below auth/token"
@@ -105,6 +106,13 @@ var (
 		"post /sys/audit/{path}":                                 "the configuration names the audit log",
 		"delete /sys/audit/{path}":                               "the configuration names the audit log",
 		"post /sys/auth/{path}":                                  "there is no other way to log in",
+		"post /sys/transfer/prepare":                             noTransfer,
+		"post /sys/transfer/export":                              noTransfer,
+		"get /sys/transfer/export":                               noTransfer,
+		"post /sys/transfer/confirm":                             noTransfer,
+		"post /sys/transfer/fetch":                               noTransfer,
+		"post /sys/transfer/import":                              noTransfer,
+		"post /sys/transfer/import/line":                         noTransfer,
 		"post /sys/generate-root-token/update":                   "it needs a share, which no exchange knows",
 		"post /sys/rekey/update":                                 needsShares,
 		"get /sys/rekey/verify":                                  needsShares,
