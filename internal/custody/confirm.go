@@ -69,11 +69,11 @@ func (c *Custody) Confirm(ctx context.Context, nonce, text string) (progress int
 		return progress, false, nil
 	}
 	defer done.wipe()
-	pins, err := c.record().openWith(done.given.shares)
+	opened, err := c.record().openWith(done.given.shares)
 	if err != nil {
 		return 0, false, err
 	}
-	pins.wipe()
+	opened.wipe()
 	c.log.Warn("Custodians confirmed an act with their shares", "nonce", nonce)
 	return progress, true, nil
 }
