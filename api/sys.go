@@ -2,13 +2,17 @@ package api
 
 // Init initialises the server: it makes or adopts the HSM token, and the shares.
 type Init struct {
-	SecretShares    int      `json:"secret_shares,omitempty" doc:"number of shares, 1 to 255"`
-	SecretThreshold int      `json:"secret_threshold,omitempty" doc:"number of shares that unseal, 1 to secret_shares"`
-	PGPKeys         []string `json:"pgp_keys,omitempty" audit:"-" doc:"one OpenPGP public key (base64 of the binary form, or armored) a share; the shares are encrypted to them"`
-	RootTokenPGPKey string   `json:"root_token_pgp_key,omitempty" audit:"-" doc:"OpenPGP public key to which the root token is encrypted"`
-	HSMToken        string   `json:"hsm_token,omitempty" audit:"plain" doc:"create or adopt; default is what the configuration says. Nothing is made without one of both"`
-	HSMPIN          string   `json:"hsm_pin,omitempty" audit:"-" doc:"user PIN of the HSM token to adopt"`
-	TransferableKEK bool     `json:"transferable_kek,omitempty" doc:"whether the KEK may ever be wrapped by another HSM's KEKEK; fixed for ever"`
+	SecretShares      int      `json:"secret_shares,omitempty" doc:"number of shares, 1 to 255"`
+	SecretThreshold   int      `json:"secret_threshold,omitempty" doc:"number of shares that unseal, 1 to secret_shares"`
+	PGPKeys           []string `json:"pgp_keys,omitempty" audit:"-" doc:"one OpenPGP public key (base64 of the binary form, or armored) a share; the shares are encrypted to them"`
+	RootTokenPGPKey   string   `json:"root_token_pgp_key,omitempty" audit:"-" doc:"OpenPGP public key to which the root token is encrypted"`
+	RecoveryShares    int      `json:"recovery_shares,omitempty" doc:"number of recovery shares, 1 to 255, on a server that opens by itself; in place of secret_shares"`
+	RecoveryThreshold int      `json:"recovery_threshold,omitempty" doc:"number of recovery shares that make a root token or unseal"`
+	RecoveryPGPKeys   []string `json:"recovery_pgp_keys,omitempty" audit:"-" doc:"one OpenPGP public key a recovery share, as pgp_keys"`
+
+	HSMToken        string `json:"hsm_token,omitempty" audit:"plain" doc:"create or adopt; default is what the configuration says. Nothing is made without one of both"`
+	HSMPIN          string `json:"hsm_pin,omitempty" audit:"-" doc:"user PIN of the HSM token to adopt"`
+	TransferableKEK bool   `json:"transferable_kek,omitempty" doc:"whether the KEK may ever be wrapped by another HSM's KEKEK; fixed for ever"`
 }
 
 // InitStatus tells whether the server was initialised.
@@ -18,8 +22,12 @@ type InitStatus struct {
 
 // InitResult is the answer to Init: shown once, kept nowhere.
 type InitResult struct {
-	Keys            []string `json:"keys" audit:"-"`        // shares in hex, or OpenPGP messages in hex
-	KeysBase64      []string `json:"keys_base64" audit:"-"` // the same in base64
+	Keys       []string `json:"keys" audit:"-"`        // shares in hex, or OpenPGP messages in hex
+	KeysBase64 []string `json:"keys_base64" audit:"-"` // the same in base64
+	// The shares of a server that opens by itself, in the same forms.
+	RecoveryKeys       []string `json:"recovery_keys,omitempty" audit:"-"`
+	RecoveryKeysBase64 []string `json:"recovery_keys_base64,omitempty" audit:"-"`
+
 	RootToken       string   `json:"root_token" audit:"-"`
 	PGPFingerprints []string `json:"pgp_fingerprints,omitempty" audit:"plain"`
 }
@@ -28,7 +36,7 @@ type InitResult struct {
 type Unseal struct {
 	Key     string `json:"key,omitempty" audit:"-" doc:"a share in hex or base64"`
 	Reset   bool   `json:"reset,omitempty" doc:"forget the shares given so far"`
-	Migrate bool   `json:"migrate,omitempty" doc:"accepted for compatibility; must be false"`
+	Migrate bool   `json:"migrate,omitempty" doc:"give the server the custody that its configuration says (shares, or a provider that opens it), or the unseal secret to its provider anew; the same for all shares"`
 }
 
 // SealStatus is the state of the seal.

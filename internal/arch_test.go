@@ -35,8 +35,10 @@ var allowed = []struct {
 	{"internal/hmacpool", []string{"internal/op", "api", "internal/store", "internal/fault"}},
 	{"internal/custody", []string{"internal/custody/sss", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/custody/sss", nil},
+	{"internal/custody/provider", []string{"internal/tpm", "client", "api", "internal/fault"}},
 	{"internal/ceremony", []string{"internal/keys", "internal/token", "internal/fault"}},
 	{"internal/ceremony/ca", []string{"internal/ceremony", "internal/pki", "internal/token", "api", "internal/fault"}},
+	{"internal/transfer", []string{"internal/keys", "internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/transfer/cryptech", []string{"internal/token", "internal/fault"}},
 	{"internal/audit", []string{"internal/store", "internal/fault", "api"}},
 	{"internal/token", nil},
@@ -46,9 +48,11 @@ var allowed = []struct {
 	{"internal/token/worker", []string{"internal/token", "internal/token/pkcs11", "internal/harden"}},
 	{"internal/store", []string{"internal/fault"}},
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
+	{"internal/snapshot", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
+		"internal/snapshot",
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
-		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/audit", "internal/store", "internal/store/...",
+		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/custody/provider", "internal/transfer", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
 	}},
 	{"internal/harden", nil},
@@ -57,7 +61,7 @@ var allowed = []struct {
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
-		"internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
+		"internal/transfer", "internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.

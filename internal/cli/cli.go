@@ -79,11 +79,11 @@ func (a *app) root() *cobra.Command {
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.sealCommand(), a.custodyCommand(),
-			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
+		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.sealCommand(), a.custodyCommand(), a.shareCommand(),
+			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.snapshotCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),
-			a.backupCommand()}},
+			a.backupCommand(), a.transferCommand(), a.tpmCommand()}},
 		{"Certificates:", []*cobra.Command{a.certCommand(), a.ceremonyCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
 			a.wrappingCommand(), a.pathHelpCommand()}},

@@ -14,9 +14,9 @@ import (
 )
 
 func (a *app) custodyCommand() *cobra.Command {
-	cmd := a.group("custody", "Work with shares of other programs", a.combineSSSCommand())
-	cmd.Long = "Shares of this server are given by claviger unseal; these commands open those of other programs."
-	cmd.Example = "  claviger custody combine-sss --out pin a.pin.gpg b.pin.gpg"
+	cmd := a.group("custody", "Replace the shares, and work with those of other programs", a.rekeyCommand(), a.combineSSSCommand())
+	cmd.Long = "Shares of this server are given by claviger unseal, and replaced by claviger custody rekey."
+	cmd.Example = "  claviger custody rekey init -n 5 -t 3\n  claviger custody combine-sss --out pin a.pin.gpg b.pin.gpg"
 	return cmd
 }
 

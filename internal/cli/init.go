@@ -17,6 +17,8 @@ type initFlags struct {
 	pgpKeys    []string
 	rootPGPKey string
 	pinFile    string
+	setFile    string
+	recovery   bool
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -33,8 +35,9 @@ With --pgp-key, given once a share, each share is encrypted to one custodian
 and nobody else sees it. The PIN of a token to adopt is asked for without echo,
 taken from the first line of standard input, or from --pin-file; an empty one
 leaves it to the pin_file of the server's configuration. A server whose
-configuration says custody "pin" has no shares: --shares 0 --threshold 0.`,
-		Example: "  claviger init -n 5 -t 3 --hsm-token create\n  claviger init -n 2 -t 2 --pgp-key ada.asc --pgp-key grace.asc --hsm-token adopt --pin-file pin",
+configuration says custody "pin" has no shares: --shares 0 --threshold 0. One that
+a provider opens (custody "auto") has recovery shares: --recovery.`,
+		Example: "  claviger init -n 5 -t 3 --hsm-token create\n  claviger init -n 2 -t 2 --pgp-key ada.asc --pgp-key grace.asc --hsm-token adopt --pin-file pin\n  claviger init --recovery -n 5 -t 3 --hsm-token create",
 		Args:    takes(),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
 			return a.init(ctx, c, f)
@@ -43,10 +46,12 @@ configuration says custody "pin" has no shares: --shares 0 --threshold 0.`,
 	fl := cmd.Flags()
 	fl.IntVarP(&f.req.SecretShares, "shares", "n", 5, "number of shares, 1 to 255; 0 for custody by a PIN")
 	fl.IntVarP(&f.req.SecretThreshold, "threshold", "t", 3, "number of shares that unseal")
+	fl.BoolVar(&f.recovery, "recovery", false, "the shares are recovery shares of a server that opens by itself")
 	fl.StringArrayVar(&f.pgpKeys, "pgp-key", nil, "file of a custodian's OpenPGP public key; once a share")
 	fl.StringVar(&f.rootPGPKey, "root-token-pgp-key", "", "file of the OpenPGP public key to which the root token is encrypted")
 	fl.StringVar(&f.req.HSMToken, "hsm-token", "", "create or adopt; default is what the server's configuration says")
 	fl.StringVar(&f.pinFile, "pin-file", "", "file with the user PIN of the HSM token to adopt")
+	fl.StringVar(&f.setFile, "set-file", "", "new file for the share set, with which custodians check their shares")
 	fl.BoolVar(&f.req.TransferableKEK, "transferable-kek", false, "let the KEK be wrapped for another HSM later; fixed for ever")
 	complete(cmd, "hsm-token", "create", "adopt")
 	return cmd
@@ -91,7 +96,14 @@ func (a *app) init(ctx context.Context, c *client.Client, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.showInit(req, result)
+	if err := a.showInit(req, result); err != nil || f.setFile == "" {
+		return err
+	}
+	set, err := c.ShareSet(ctx)
+	if err != nil {
+		return err
+	}
+	return writeShareSet(f.setFile, set)
 }
 
 // request returns the request with the OpenPGP keys, without the PIN.
@@ -103,6 +115,10 @@ func (f *initFlags) request() (api.Init, error) {
 			return req, err
 		}
 		req.PGPKeys = append(req.PGPKeys, key)
+	}
+	if f.recovery {
+		req.RecoveryShares, req.RecoveryThreshold, req.RecoveryPGPKeys = req.SecretShares, req.SecretThreshold, req.PGPKeys
+		req.SecretShares, req.SecretThreshold, req.PGPKeys = 0, 0, nil
 	}
 	if f.rootPGPKey == "" {
 		return req, nil
@@ -145,12 +161,15 @@ func (a *app) showInit(req api.Init, r *api.InitResult) error {
 	if a.format == "json" {
 		return a.showJSON(r)
 	}
-	shares := r.Keys
+	kind, shares, threshold := "Unseal", r.Keys, req.SecretThreshold
 	if len(r.KeysBase64) > 0 {
 		shares = r.KeysBase64
 	}
+	if len(r.RecoveryKeysBase64) > 0 {
+		kind, shares, threshold = "Recovery", r.RecoveryKeysBase64, req.RecoveryThreshold
+	}
 	for i, share := range shares {
-		fmt.Fprintf(a.out, "Unseal Key %d: %s\n", i+1, printable(share))
+		fmt.Fprintf(a.out, "%s Key %d: %s\n", kind, i+1, printable(share))
 		if i < len(r.PGPFingerprints) {
 			fmt.Fprintf(a.out, "  for %s\n", printable(r.PGPFingerprints[i]))
 		}
@@ -160,6 +179,6 @@ func (a *app) showInit(req api.Init, r *api.InitResult) error {
 		return nil
 	}
 	fmt.Fprintln(a.err)
-	a.say("Give each share to one custodian: %d of %d unseal the server. They are shown only now.", req.SecretThreshold, len(shares))
+	a.say("Give each share to one custodian: %d of %d unseal the server. They are shown only now.", threshold, len(shares))
 	return nil
 }

@@ -19,6 +19,7 @@ type progress struct {
 	start time.Time
 	last  time.Time // when the bar was drawn
 	tenth int       // of the newest line
+	unit  string    // "files"
 }
 
 // barEvery is how often the bar is drawn at most.
@@ -26,7 +27,7 @@ const barEvery = 200 * time.Millisecond
 
 func newProgress(u *ui, verb string) *progress {
 	f, ok := u.err.(*os.File)
-	return &progress{ui: u, verb: verb, tty: ok && isTerminal(f), now: time.Now, start: time.Now(), tenth: -1}
+	return &progress{ui: u, verb: verb, tty: ok && isTerminal(f), now: time.Now, start: time.Now(), tenth: -1, unit: "files"}
 }
 
 // show takes the newest state. Pools of one file are done before anybody wonders.
@@ -34,25 +35,30 @@ func (p *progress) show(at server.PoolProgress) {
 	if at.Total < 2 {
 		return
 	}
+	p.draw(int64(at.Files), int64(at.Total), func() string { return p.text(at) })
+}
+
+// draw shows that part of whole is done, in the words of text.
+func (p *progress) draw(part, whole int64, text func() string) {
 	if p.tty {
-		p.bar(at)
+		p.bar(part, whole, text)
 		return
 	}
-	if tenth := at.Files * 10 / at.Total; tenth > p.tenth {
+	if tenth := int(part * 10 / whole); tenth > p.tenth {
 		p.tenth = tenth
-		p.ui.say("%s", p.text(at))
+		p.ui.say("%s", text())
 	}
 }
 
-func (p *progress) bar(at server.PoolProgress) {
+func (p *progress) bar(part, whole int64, text func() string) {
 	now := p.now()
-	if done := at.Files == at.Total; now.Sub(p.last) < barEvery && !done {
+	if done := part == whole; now.Sub(p.last) < barEvery && !done {
 		return
 	}
 	p.last = now
 	const width = 30
-	full := at.Files * width / at.Total
-	fmt.Fprintf(p.ui.err, "\r[%s%s] %s\x1b[K", strings.Repeat("#", full), strings.Repeat("-", width-full), p.text(at))
+	full := int(part * width / whole)
+	fmt.Fprintf(p.ui.err, "\r[%s%s] %s\x1b[K", strings.Repeat("#", full), strings.Repeat("-", width-full), text())
 }
 
 // end leaves the line of the bar.
@@ -64,7 +70,7 @@ func (p *progress) end() {
 
 // text is "Made 6554 of 65536 files (10 %), 1.2 GB, 310 MB/s, 6m12s left".
 func (p *progress) text(at server.PoolProgress) string {
-	text := fmt.Sprintf("%s %d of %d files (%d %%)", p.verb, at.Files, at.Total, at.Files*100/at.Total)
+	text := fmt.Sprintf("%s %d of %d %s (%d %%)", p.verb, at.Files, at.Total, p.unit, at.Files*100/at.Total)
 	seconds := p.now().Sub(p.start).Seconds()
 	if at.Bytes == 0 || seconds <= 0 {
 		return text

@@ -14,17 +14,21 @@ import (
 const exitSealed = 2
 
 func (a *app) unsealCommand() *cobra.Command {
-	var reset bool
+	var reset, migrate bool
 	cmd := &cobra.Command{
 		Use:   "unseal",
 		Short: "Give one share towards unsealing the server",
 		Long: `Give one share. It is asked for without echo, or is the first line of standard
 input; it is never an argument. Once the threshold is reached the server opens.
-A share that was encrypted to an OpenPGP key is decrypted first, see the example.`,
-		Example: "  claviger unseal\n  base64 -d share.b64 | gpg --decrypt | claviger unseal\n  claviger unseal --reset",
+A share that was encrypted to an OpenPGP key is decrypted first, see the example.
+
+A server that a provider opens by itself takes its recovery shares here when the
+provider can't. With --migrate, for all shares, the server gets the custody that its
+configuration says: shares, or a provider, to which the secret is given anew.`,
+		Example: "  claviger unseal\n  base64 -d share.b64 | gpg --decrypt | claviger unseal\n  claviger unseal --migrate\n  claviger unseal --reset",
 		Args:    takes(),
 		RunE: a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
-			req := api.Unseal{Reset: reset}
+			req := api.Unseal{Reset: reset, Migrate: migrate && !reset}
 			if !reset {
 				share, err := a.secret(ctx, "Share")
 				if err != nil {
@@ -44,6 +48,7 @@ A share that was encrypted to an OpenPGP key is decrypted first, see the example
 		}),
 	}
 	cmd.Flags().BoolVar(&reset, "reset", false, "forget the shares given so far")
+	cmd.Flags().BoolVar(&migrate, "migrate", false, "the share is given to change the custody to what the configuration says")
 	return cmd
 }
 
@@ -94,6 +99,9 @@ func (a *app) showStatus(s *api.SealStatus) error {
 		t.field("Sealed", s.Sealed)
 		t.field("Total Shares", s.N)
 		t.field("Threshold", s.T)
+		if s.Migration {
+			t.field("Migration", "due: the configuration says another custody (claviger unseal --migrate)")
+		}
 		if s.Sealed {
 			t.field("Unseal Progress", fmt.Sprintf("%d/%d", s.Progress, s.T))
 		}

@@ -178,7 +178,7 @@ func defaults() *Config {
 				LockFile:      "token.lock",
 			},
 		},
-		Custody:  Custody{Kind: CustodyShares},
+		Custody:  defaultCustody(),
 		Front:    defaultFronts(),
 		HMACPool: HMACPool{Dirs: []string{"hmacpool"}},
 		Log:      Log{Level: "info", Format: "json"},
@@ -221,7 +221,8 @@ func (c *Config) complete() {
 	c.completeHMACPool()
 	c.completeFronts()
 	p := &c.Token.PKCS11
-	c.absolute(&c.Custody.PINFile, &c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
+	c.completeCustody()
+	c.absolute(&c.Store.Path, &c.Audit.Path, &c.Token.Soft.Dir, &p.LockFile, &p.PINFile)
 }
 
 func (c *Config) absolute(paths ...*string) {
@@ -296,6 +297,9 @@ func (c *Config) Warnings() []string {
 	}
 	if c.Custody.Kind == CustodyPIN {
 		w = append(w, "custody by a PIN: who reads the PIN's source opens the HSM token; custodians' shares are safer")
+	}
+	if c.Custody.Kind == CustodyAuto {
+		w = append(w, c.Custody.autoWarning())
 	}
 	if c.Custody.GenerateRootWithoutToken {
 		w = append(w, "sys/generate-root is open to callers without a client token: they can begin and cancel the making of a root token; set generate_root_without_token = false when it is made")

@@ -4,12 +4,20 @@ package config
 const (
 	CustodyShares = "shares" // custodians open the server with their shares
 	CustodyPIN    = "pin"    // the server opens by itself with a configured PIN
+	CustodyAuto   = "auto"   // the server opens by itself with what a provider keeps
 )
 
-// Custody says who opens the server. It is chosen at initialisation, for ever.
+// Custody says who opens the server. Kind "pin" is chosen at initialisation, for
+// ever; from "shares" to "auto" and back the custodians can migrate.
 type Custody struct {
-	// Kind is "shares" or "pin".
+	// Kind is "shares", "pin" or "auto".
 	Kind string `toml:"kind"`
+	// Provider keeps the unseal secret with kind "auto".
+	Provider   string            `toml:"provider"`
+	TPM        CustodyTPM        `toml:"tpm"`
+	Transit    CustodyTransit    `toml:"transit"`
+	Credential CustodyCredential `toml:"credential"`
+	KMS        CustodyKMS        `toml:"kms"`
 	// PINFile holds the user PIN of the HSM token, on one line. It is read at
 	// each start. With kind "pin" only, which needs it or PINEnv.
 	PINFile string `toml:"pin_file"`
@@ -26,7 +34,8 @@ type Custody struct {
 }
 
 func (c *Custody) validate(p *Problems) {
-	p.oneOf("custody.kind", c.Kind, CustodyShares, CustodyPIN)
+	p.oneOf("custody.kind", c.Kind, CustodyShares, CustodyPIN, CustodyAuto)
+	c.validateAuto(p)
 	sources := 0
 	for _, given := range []bool{c.PINFile != "", c.PINEnv != "", c.PIN != nil} {
 		if given {
@@ -34,8 +43,8 @@ func (c *Custody) validate(p *Problems) {
 		}
 	}
 	switch {
-	case c.Kind == CustodyShares && sources > 0:
-		p.add("custody.kind", c.Kind, `"pin" where pin_file or pin_env is given; custodians' shares need neither`)
+	case c.Kind != CustodyPIN && sources > 0:
+		p.add("custody.kind", c.Kind, `"pin" where pin_file or pin_env is given; shares and providers need neither`)
 	case c.Kind == CustodyPIN && sources != 1:
 		p.add("custody.pin_file", c.PINFile, `the file with the user PIN, or absent with pin_env in its place: custody by "pin" needs one of both`)
 	}

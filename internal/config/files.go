@@ -24,6 +24,7 @@ func (c *Config) CheckFiles() error {
 		c.Token.PKCS11.checkFiles(&p)
 	}
 	checkSecret(&p, "custody.pin_file", c.Custody.PINFile, true)
+	c.Custody.checkAutoFiles(&p)
 	for _, f := range c.Fronts() {
 		if f.Enabled {
 			f.checkFiles(&p, "front."+f.Name+".")

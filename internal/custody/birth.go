@@ -52,34 +52,47 @@ func (b *birth) share(ps *pins) error {
 	defer clear(key)
 	b.rec.set = set
 	b.rec.SetID, b.rec.Shares, b.rec.Threshold, b.rec.Commitments = set.ID().String(), set.N, set.T, set.Commitments
-	if err := b.rec.sealPINs(key, ps); err != nil {
+	if b.rec.PINs, err = sealPINs(key, ps, b.rec.pinAAD()); err != nil {
 		return err
 	}
 	for i := range shares {
 		err = errors.Join(err, b.hand(i, &shares[i]))
 		shares[i].Wipe()
 	}
+	if err != nil || b.plan.kind != KindAuto {
+		return err
+	}
+	asRecovery(&b.result)
+	b.rec.Kind = KindAuto
+	b.rec.Auto, err = b.plan.envelope.seal(b.rec, key)
 	return err
 }
 
-// hand adds a share to the answer, encrypted if there are OpenPGP keys. The
-// message holds the share in hex, as clients of Vault expect it.
+// hand adds a share to the answer, encrypted if there are OpenPGP keys.
 func (b *birth) hand(i int, s *Share) error {
 	r := &b.result
-	if len(b.plan.pgpKeys) == 0 {
-		r.Keys = append(r.Keys, s.Hex())
-		r.KeysBase64 = append(r.KeysBase64, s.Base64())
-		return nil
-	}
-	key := b.plan.pgpKeys[i]
-	message, err := key.encrypt([]byte(s.Hex()))
+	inHex, inBase64, fingerprint, err := handOver(b.plan.pgpKeys, i, s)
 	if err != nil {
 		return err
 	}
-	r.Keys = append(r.Keys, hex.EncodeToString(message))
-	r.KeysBase64 = append(r.KeysBase64, base64.StdEncoding.EncodeToString(message))
-	r.PGPFingerprints = append(r.PGPFingerprints, key.fingerprint)
+	r.Keys, r.KeysBase64 = append(r.Keys, inHex), append(r.KeysBase64, inBase64)
+	if fingerprint != "" {
+		r.PGPFingerprints = append(r.PGPFingerprints, fingerprint)
+	}
 	return nil
+}
+
+// handOver returns share i in both forms, or a message to the OpenPGP key i, if there
+// are keys. The message holds the share in hex, as clients of Vault expect it.
+func handOver(keys []*pgpKey, i int, s *Share) (inHex, inBase64, fingerprint string, err error) {
+	if len(keys) == 0 {
+		return s.Hex(), s.Base64(), "", nil
+	}
+	message, err := keys[i].encrypt([]byte(s.Hex()))
+	if err != nil {
+		return "", "", "", err
+	}
+	return hex.EncodeToString(message), base64.StdEncoding.EncodeToString(message), keys[i].fingerprint, nil
 }
 
 func (p *plan) handRoot(root string) (string, error) {

@@ -56,9 +56,12 @@ type Options struct {
 	// HSMToken is what Init does when the request does not say: Create, Adopt,
 	// or "" to refuse.
 	HSMToken string
-	// Kind is who opens the server, KindShares or KindPIN; "" is KindShares. It
-	// must be what the server was initialised with.
+	// Kind is who opens the server, KindShares, KindPIN or KindAuto; "" is KindShares.
+	// Unless it is what the server was initialised with, the server stays sealed
+	// until it is migrated, or is refused with KindPIN.
 	Kind string
+	// Provider keeps the unseal secret with KindAuto.
+	Provider Provider
 	// PIN returns the user PIN of the token to adopt when the request does not
 	// say; may be nil. With KindPIN it is asked at each opening. Custody wipes
 	// what it returned.
@@ -87,15 +90,20 @@ type Custody struct {
 	// channel so that waiting for it ends with the caller's deadline.
 	act     chan struct{}
 	refused *refusals // guarded by act
-	state   atomic.Uint32
+	// heldShut says that the server was sealed on purpose: the provider does not
+	// open it again. Guarded by act.
+	heldShut bool
+	state    atomic.Uint32
 
-	mu     sync.Mutex // guards what follows; never held while the HSM or the store works
-	rec    *record
-	given  collection
-	tok    token.Token
-	used   useRecord // of the storage key in use; of no term until it is asked for
-	root   rootAttempt
-	closed bool
+	mu      sync.Mutex // guards what follows; never held while the HSM or the store works
+	rec     *record
+	given   collection
+	tok     token.Token
+	used    useRecord // of the storage key in use; of no term until it is asked for
+	root    rootAttempt
+	rekey   rekeyAttempt
+	confirm confirmation
+	closed  bool
 }
 
 const (
@@ -145,8 +153,10 @@ func (o *Options) validate() error {
 		return fmt.Errorf("version %q is not of the form 1.2.3; clients can't parse it", o.Version)
 	case o.HSMToken != "" && o.HSMToken != Create && o.HSMToken != Adopt:
 		return fmt.Errorf("HSM token at initialisation: %q is neither %q nor %q nor empty", o.HSMToken, Create, Adopt)
-	case o.Kind != "" && o.Kind != KindShares && o.Kind != KindPIN:
-		return fmt.Errorf("custody: %q is neither %q nor %q nor empty", o.Kind, KindShares, KindPIN)
+	case o.Kind != "" && o.Kind != KindShares && o.Kind != KindPIN && o.Kind != KindAuto:
+		return fmt.Errorf("custody: %q is neither %q nor %q nor %q nor empty", o.Kind, KindShares, KindPIN, KindAuto)
+	case (o.Kind == KindAuto) != (o.Provider != nil):
+		return fmt.Errorf("custody %q needs a provider, and no other does", KindAuto)
 	case o.Kind == KindPIN && o.PIN == nil:
 		return errors.New("custody by a PIN needs a PIN")
 	}
@@ -166,7 +176,7 @@ func (c *Custody) Status() *api.SealStatus {
 	defer c.mu.Unlock()
 	initialized, sealed := c.State()
 	s := &api.SealStatus{
-		Type:        "shamir",
+		Type:        c.sealType(),
 		Initialized: initialized,
 		Sealed:      sealed,
 		Progress:    len(c.given.shares),
@@ -175,11 +185,13 @@ func (c *Custody) Status() *api.SealStatus {
 		BuildDate:   c.opts.BuildDate,
 		StorageType: c.opts.StorageType,
 	}
-	if c.opts.Kind == KindPIN {
-		s.Type, s.RecoverySeal = KindPIN, true
-	}
+	s.RecoverySeal = s.Type != "shamir"
+	s.Migration = c.migrating(c.rec)
 	if c.rec != nil {
 		s.T, s.N = c.rec.Threshold, c.rec.Shares
+		if g := c.given.set; g != nil {
+			s.T, s.N = g.T, g.N
+		}
 		if !sealed {
 			s.ClusterName, s.ClusterID = c.opts.ClusterName, c.rec.ClusterID
 		}
@@ -239,6 +251,7 @@ func (c *Custody) unsealed(t token.Token) {
 	c.tok = t
 	c.used = useRecord{}
 	c.given.wipe()
+	c.heldShut = false
 	c.state.Store(stateInitialized | stateUnsealed)
 }
 
@@ -249,8 +262,10 @@ func deviceContext(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // collection is the shares given so far.
 type collection struct {
-	nonce  string // names this round of collecting
-	shares []Share
+	nonce   string // names this round of collecting
+	set     *Set   // of the shares; nil before the first one
+	shares  []Share
+	migrate bool // what the shares are given for, see Custody.migrate
 }
 
 func (g *collection) has(x uint8) bool {
@@ -262,19 +277,43 @@ func (g *collection) has(x uint8) bool {
 	return false
 }
 
-// take checks a share of set and adds it.
-func (g *collection) take(s *Share, set *Set) error {
+// take checks a share of one of the sets, the first one in force, and adds it.
+func (g *collection) take(s *Share, sets ...*Set) error {
+	set := sets[0]
+	for _, o := range sets[1:] {
+		if o.ID() == s.Set {
+			set = o
+		}
+	}
 	if err := set.Check(s); err != nil {
 		return err
+	}
+	if len(g.shares) > 0 && g.shares[0].Set != s.Set {
+		e := fault.New(fault.Invalid, "this share belongs to set %s, and the %d given before it to set %s: they do not open together",
+			s.Set, len(g.shares), g.shares[0].Set)
+		e.Err = ErrForeign
+		return e.WithHint("begin anew (reset or cancel), and give shares of one set")
 	}
 	if g.has(s.X) {
 		e := fault.New(fault.Invalid, "share %d was given already: %d of %d different shares are there", s.X, len(g.shares), set.T)
 		e.Err = ErrRepeated
 		return e
 	}
+	g.set = set
 	g.add(*s)
 	return nil
 }
+
+// needed is how many shares there must be: of their set, or of the one in force.
+func (g *collection) needed(rec *record) int {
+	if g.set != nil {
+		return g.set.T
+	}
+	return rec.Threshold
+}
+
+// enough tells whether the shares open their set.
+func (g *collection) enough() bool { return g.set != nil && len(g.shares) >= g.set.T }
 
 func (g *collection) add(s Share) {
 	if len(g.shares) == 0 {
@@ -293,7 +332,7 @@ func (g *collection) drop() {
 	g.shares[last].Wipe()
 	g.shares = g.shares[:last]
 	if last == 0 {
-		g.nonce = ""
+		g.nonce, g.set = "", nil
 	}
 }
 

@@ -77,7 +77,7 @@ func (c *Custody) rootState() (*api.GenerateRootStatus, error) {
 		return nil, fault.New(fault.Sealed, "Vault is sealed")
 	}
 	s := &api.GenerateRootStatus{Nonce: c.root.nonce, Started: c.root.nonce != "", Progress: len(c.root.given.shares),
-		Required: c.rec.Threshold, OTPLength: c.opts.RootTokenLength}
+		Required: c.root.given.needed(c.rec), OTPLength: c.opts.RootTokenLength}
 	if c.root.pgp != nil {
 		s.PGPFingerprint = c.root.pgp.fingerprint
 	}
@@ -204,11 +204,11 @@ func (c *Custody) collectRoot(req *api.GiveRootShare) (*rootAttempt, error) {
 	case subtle.ConstantTimeCompare([]byte(c.root.nonce), []byte(req.Nonce)) != 1:
 		return nil, fault.New(fault.Invalid, "incorrect nonce supplied; nonce for this root generation operation is %q", c.root.nonce)
 	}
-	if err := c.root.given.take(&share, c.rec.set); err != nil {
+	if err := c.root.given.take(&share, c.rec.sets()...); err != nil {
 		return nil, err
 	}
 	c.log.Info("A share for a root token was accepted", "share", share.X, "progress", len(c.root.given.shares), "nonce", c.root.nonce)
-	if len(c.root.given.shares) < c.rec.Threshold {
+	if !c.root.given.enough() {
 		return nil, nil
 	}
 	attempt := c.root
@@ -220,17 +220,18 @@ func (c *Custody) collectRoot(req *api.GiveRootShare) (*rootAttempt, error) {
 // token. It is shown to nobody but encoded.
 func (c *Custody) makeRoot(ctx context.Context, a *rootAttempt) (*api.GenerateRootStatus, error) {
 	rec := c.record()
-	pins, err := rec.openWith(a.given.shares)
+	o, err := rec.openWith(a.given.shares)
 	if err != nil {
 		return nil, err
 	}
-	pins.wipe()
+	o.wipe()
 	text, err := c.opts.Hooks.RootToken(ctx)
 	if err != nil {
 		c.log.Error("The root token was not made", "error", err)
 		return nil, err
 	}
-	s := &api.GenerateRootStatus{Nonce: a.nonce, Progress: rec.Threshold, Required: rec.Threshold, Started: true, Complete: true,
+	n := a.given.set.T
+	s := &api.GenerateRootStatus{Nonce: a.nonce, Progress: n, Required: n, Started: true, Complete: true,
 		OTPLength: c.opts.RootTokenLength}
 	if s.EncodedToken, err = a.encode([]byte(text)); err != nil {
 		return nil, err

@@ -23,8 +23,8 @@ const pinSize = 32
 
 // Init makes or adopts the HSM token, its system keys, the shares and the first
 // records. It happens once. If it fails nothing is stored, and the error says
-// what became of the HSM token. Afterwards the server is sealed; with KindPIN it
-// is opened at once.
+// what became of the HSM token. Afterwards the server is sealed; with KindPIN or
+// KindAuto it is opened at once.
 func (c *Custody) Init(ctx context.Context, req *api.Init) (*api.InitResult, error) {
 	end, err := c.begin(ctx)
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *Custody) Init(ctx context.Context, req *api.Init) (*api.InitResult, err
 		c.log.Warn("Initialisation was refused", "reason", err)
 		return nil, err
 	}
-	defer clear(p.pin)
+	defer p.wipe()
 	result, err := c.perform(ctx, p)
 	if err != nil {
 		c.log.Error("Initialisation failed", "error", err, "hint", fault.HintOf(err))
@@ -45,9 +45,12 @@ func (c *Custody) Init(ctx context.Context, req *api.Init) (*api.InitResult, err
 	rec := c.record()
 	c.log.Info("Initialised", "shares", p.n, "threshold", p.t, "share_set", rec.SetID, "hsm_token", rec.TokenLabel,
 		"serial", rec.TokenSerial, "adopted", rec.Adopted, "openpgp", len(p.pgpKeys) > 0, "custody", p.kind)
-	if p.kind == KindPIN {
-		// The server is initialised whether this works or not; the log says why not.
+	// The server is initialised whether this works or not; the log says why not.
+	switch p.kind {
+	case KindPIN:
 		_ = c.openByPIN(ctx)
+	case KindAuto:
+		_ = c.openByProvider(ctx)
 	}
 	return result, nil
 }

@@ -29,6 +29,7 @@ type faults struct {
 	mu     sync.Mutex
 	count  int
 	failAt int    // 0: never
+	killed bool   // from failAt on all calls fail
 	failOn string // the name of a call that fails, in place of failAt
 	at     string
 	err    error
@@ -38,10 +39,13 @@ func (f *faults) step(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.count++
-	if f.count != f.failAt && (f.failOn == "" || f.failOn != name) {
+	dead := f.killed && f.failAt > 0 && f.count > f.failAt
+	if f.count != f.failAt && (f.failOn == "" || f.failOn != name) && !dead {
 		return nil
 	}
-	f.at = name
+	if !dead {
+		f.at = name
+	}
 	if f.err != nil {
 		return f.err
 	}
@@ -52,7 +56,13 @@ func (f *faults) step(name string) error {
 func (f *faults) arm(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count, f.failAt, f.failOn, f.at = 0, n, "", ""
+	f.count, f.failAt, f.failOn, f.at, f.killed = 0, n, "", "", false
+}
+
+// kill makes the nth call from now and all after it fail, as if the process had ended.
+func (f *faults) kill(n int) {
+	f.arm(n)
+	f.killed = true
 }
 
 // armOn makes every call of that name fail.
@@ -153,6 +163,7 @@ type memDevice struct {
 	userPIN  []byte
 	key      []byte // storage key, nil before Provision
 	tries    int    // logins tried
+	wrong    int    // refused one after another
 	openErr  error
 	openings int // tokens that are open now
 	slow     time.Duration
@@ -201,8 +212,10 @@ func (d *memDevice) Open(_ context.Context, pin []byte) (token.Token, error) {
 	}
 	d.tries++
 	if !bytes.Equal(pin, d.userPIN) {
+		d.wrong++
 		return nil, fmt.Errorf("C_Login: CKR_PIN_INCORRECT: %w", token.ErrPIN)
 	}
+	d.wrong = 0
 	d.openings++
 	return &memToken{device: d}, nil
 }
@@ -272,6 +285,48 @@ func (t *memToken) OpenSecret(_ context.Context, sealed, aad []byte) ([]byte, er
 		return nil, token.ErrOpen
 	}
 	return secret, nil
+}
+
+// ChangePIN can fail before and after the change.
+func (t *memToken) ChangePIN(_ context.Context, role token.PINRole, old, pin []byte) error {
+	d := t.device
+	name := fmt.Sprintf("token.ChangePIN %d", role)
+	if err := d.faults.step(name); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	at := d.pin(role)
+	if !bytes.Equal(*at, old) {
+		d.wrong++
+		d.mu.Unlock()
+		return token.ErrPIN
+	}
+	d.wrong = 0
+	*at = slices.Clone(pin)
+	d.mu.Unlock()
+	return d.faults.step(name + " done")
+}
+
+func (t *memToken) ProvePIN(_ context.Context, role token.PINRole, pin []byte) error {
+	d := t.device
+	if err := d.faults.step("token.ProvePIN"); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !bytes.Equal(*d.pin(role), pin) {
+		d.wrong++
+		return token.ErrPIN
+	}
+	d.wrong = 0
+	return nil
+}
+
+func (d *memDevice) pin(role token.PINRole) *[]byte {
+	if role == token.SOPIN {
+		return &d.soPIN
+	}
+	return &d.userPIN
 }
 
 func (t *memToken) Close() error {

@@ -2,6 +2,7 @@ package custody
 
 import (
 	"context"
+	"slices"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
@@ -12,7 +13,8 @@ import (
 // the server is sealed have no audit record, because the audit key is sealed
 // too; all that change something are written to the server's log.
 func (c *Custody) Operations() []*op.Operation {
-	return append(append(append(c.statusOperations(), c.rotationOperations()...), c.generateRootOperations()...),
+	return append(slices.Concat(c.statusOperations(), c.rotationOperations(), c.generateRootOperations(), c.rekeyOperations()),
+		op.Define(open("sys.share-set", "share-set", op.Read, "Shows what everybody may know of the shares: with it a custodian checks a share without the server."), c.opShareSet),
 		op.Define(open("sys.init-status", "init", op.Read, "Tells whether the server was initialised."), c.opInitStatus),
 		op.Define(open("sys.init", "init", op.Write, "Initialises the server, once: makes or adopts the HSM token, shares the unseal secret, returns the shares and the root token."), c.opInit),
 		op.Define(open("sys.seal-status", "seal-status", op.Read, "Describes the seal: whether it is open, and how many shares are there."), c.opSealStatus),
@@ -47,14 +49,12 @@ func (c *Custody) opSealStatus(context.Context, *op.Call, *api.Empty) (*api.Seal
 
 func (c *Custody) opUnseal(ctx context.Context, _ *op.Call, req *api.Unseal) (*api.SealStatus, error) {
 	switch {
-	case req.Migrate:
-		return nil, fault.New(fault.Invalid, "migrate must be false: there is no other kind of seal to migrate to")
 	case req.Reset:
 		return c.Reset(ctx)
 	case req.Key == "":
 		return nil, fault.New(fault.Invalid, "'key' must be specified in request body as JSON, or 'reset' set to true")
 	}
-	return c.Unseal(ctx, req.Key)
+	return c.unseal(ctx, req.Key, req.Migrate)
 }
 
 func (c *Custody) opSeal(ctx context.Context, _ *op.Call, _ *api.Empty) (*api.Empty, error) {

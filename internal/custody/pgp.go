@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,15 +27,9 @@ type pgpKey struct {
 }
 
 func (p *plan) readPGPKeys(req *api.Init, now time.Time) error {
-	if n := len(req.PGPKeys); n != 0 && n != p.n {
-		return fault.New(fault.Invalid, "there are %d pgp_keys for %d secret_shares; give one for each share, or none", n, p.n)
-	}
-	for i, text := range req.PGPKeys {
-		key, err := parsePGPKey(text, now)
-		if err != nil {
-			return fault.New(fault.Invalid, "pgp_keys, key %d of %d: %v", i+1, len(req.PGPKeys), err)
-		}
-		p.pgpKeys = append(p.pgpKeys, key)
+	var err error
+	if p.pgpKeys, err = parsePGPKeys(slices.Concat(req.PGPKeys, req.RecoveryPGPKeys), p.n, now); err != nil {
+		return err
 	}
 	if req.RootTokenPGPKey == "" {
 		return nil
@@ -44,6 +40,22 @@ func (p *plan) readPGPKeys(req *api.Init, now time.Time) error {
 	}
 	p.rootPGPKey = key
 	return nil
+}
+
+// parsePGPKeys reads the keys of n custodians, or none.
+func parsePGPKeys(texts []string, n int, now time.Time) ([]*pgpKey, error) {
+	if len(texts) != 0 && len(texts) != n {
+		return nil, fault.New(fault.Invalid, "there are %d pgp_keys for %d secret_shares; give one for each share, or none", len(texts), n)
+	}
+	keys := make([]*pgpKey, 0, len(texts))
+	for i, text := range texts {
+		key, err := parsePGPKey(text, now)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "pgp_keys, key %d of %d: %v", i+1, len(texts), err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // parsePGPKey reads one public key, base64 of its binary form or armored, and
@@ -60,9 +72,25 @@ func parsePGPKey(text string, now time.Time) (*pgpKey, error) {
 	}
 	key := &pgpKey{entity: entities[0], fingerprint: hex.EncodeToString(entities[0].PrimaryKey.Fingerprint), time: now}
 	if _, err := key.entity.EncryptionKeyWithError(now, pgpConfig(now)); err != nil {
-		return nil, fmt.Errorf("the key %s can't be encrypted to: %s", key.fingerprint, pgpReason(err))
+		return nil, fmt.Errorf("the key %s%s can't be encrypted to: %s", key.fingerprint, key.owner(), pgpReason(err))
 	}
 	return key, nil
+}
+
+// maxOwner is how much of a user ID is shown, in characters.
+const maxOwner = 100
+
+// owner says whose key it is: the first of its user IDs in the order of the alphabet,
+// for none is the primary one for sure in a key that is of no use. "" without any.
+func (k *pgpKey) owner() string {
+	if len(k.entity.Identities) == 0 {
+		return ""
+	}
+	id := []rune(slices.Min(slices.Collect(maps.Keys(k.entity.Identities))))
+	if len(id) > maxOwner {
+		id = append(id[:maxOwner], '…')
+	}
+	return fmt.Sprintf(" (%q)", string(id))
 }
 
 const armorStart = "-----BEGIN PGP "

@@ -21,27 +21,26 @@ const (
 
 // checkKind refuses to go on with another kind of custody than the record's.
 func (c *Custody) checkKind() error {
-	kind, configured := c.rec.Kind, c.opts.Kind
-	if kind == "" {
-		kind = KindShares
-	}
-	if configured == "" {
-		configured = KindShares
-	}
-	if kind == configured {
-		return nil
+	kind, configured := kindOf(c.rec.Kind), kindOf(c.opts.Kind)
+	if kind == configured || kind != KindPIN && configured != KindPIN {
+		return nil // a server without a PIN can be migrated
 	}
 	return fault.New(fault.Conflict, "this server was initialised with custody by %s, but its configuration says %s", kind, configured).
 		WithHint("set custody.kind to %q; another custody needs another initialisation", kind)
 }
 
 // planKind settles who will open the server, and among how many the secret is shared.
-func (c *Custody) planKind(p *plan, req *api.Init) error {
-	if p.kind = c.opts.Kind; p.kind != KindPIN {
-		p.kind = KindShares
-		return checkNumbers(p.n, p.t)
+func (c *Custody) planKind(ctx context.Context, p *plan, req *api.Init) error {
+	p.kind = kindOf(c.opts.Kind)
+	if p.kind == KindAuto {
+		return c.planAuto(ctx, p, req)
+	}
+	if err := withoutRecovery(req, c.sealType()); err != nil {
+		return err
 	}
 	switch {
+	case p.kind == KindShares:
+		return checkNumbers(p.n, p.t)
 	case p.n != 0 || p.t != 0 || len(req.PGPKeys) != 0:
 		return fault.New(fault.Invalid, "secret_shares, secret_threshold and pgp_keys must be absent: this server is opened by a configured PIN, there are no shares").
 			WithHint("claviger init --shares 0 --threshold 0")

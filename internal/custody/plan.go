@@ -13,7 +13,7 @@ import (
 
 // plan is a request that was found good, before anything is made.
 type plan struct {
-	kind         string // KindShares or KindPIN
+	kind         string // KindShares, KindPIN or KindAuto
 	n, t         int
 	create       bool
 	pin          []byte // of the token to adopt, or the configured one
@@ -21,15 +21,21 @@ type plan struct {
 	pgpKeys      []*pgpKey // none, or n
 	rootPGPKey   *pgpKey
 	state        token.State
+	envelope     *envelope // with KindAuto
 }
 
 // plan checks everything that can be checked without making anything.
-func (c *Custody) plan(ctx context.Context, req *api.Init) (*plan, error) {
+func (c *Custody) plan(ctx context.Context, req *api.Init) (_ *plan, err error) {
 	if err := c.checkFresh(ctx); err != nil {
 		return nil, err
 	}
 	p := &plan{n: req.SecretShares, t: req.SecretThreshold, transferable: req.TransferableKEK}
-	if err := c.planKind(p, req); err != nil {
+	defer func() {
+		if err != nil {
+			p.wipe()
+		}
+	}()
+	if err := c.planKind(ctx, p, req); err != nil {
 		return nil, err
 	}
 	if err := p.readPGPKeys(req, c.now()); err != nil {
@@ -49,10 +55,14 @@ func (c *Custody) plan(ctx context.Context, req *api.Init) (*plan, error) {
 		err = c.planAdopt(p, req.HSMPIN)
 	}
 	if err != nil {
-		clear(p.pin)
 		return nil, err
 	}
 	return p, nil
+}
+
+func (p *plan) wipe() {
+	clear(p.pin)
+	p.envelope.wipe()
 }
 
 // checkFresh refuses a second initialisation, and one that could not be stored.

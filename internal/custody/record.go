@@ -28,12 +28,13 @@ const (
 //	nonce (12 bytes) ‖ AES-256-GCM(len ‖ user PIN ‖ len ‖ SO PIN) ‖ tag (16 bytes)
 //
 // under the unseal key, lengths of one byte, an unknown SO PIN empty, with the
-// associated data "claviger pins 1" ‖ binding. StorageKey is sealed by the HSM
+// associated data "claviger pins 1" ‖ binding. While a change of the PINs is under
+// way the two before it follow in the same form. StorageKey is sealed by the HSM
 // token with the associated data "claviger storage key 1" ‖ binding. The
 // binding is made of the other fields (see binding), so that none can be
 // changed, and neither secret moved to another record, unnoticed.
 //
-// With KindPIN there is no set of shares and PINs is empty. The binding begins
+// With KindAuto the unseal key is in Auto, too. With KindPIN there is no set of shares and PINs is empty. The binding begins
 // with an empty SetID then, which no record with shares has.
 type record struct {
 	Format      int       `json:"format"`
@@ -51,6 +52,10 @@ type record struct {
 	StorageKey  []byte    `json:"storage_key"`
 	// Terms are the storage keys that later rotations made, term 2 first.
 	Terms []termRecord `json:"terms,omitempty"`
+	// Auto is there with KindAuto.
+	Auto *autoRecord `json:"auto,omitempty"`
+	// Former opens the seal too, until the set above has.
+	Former *formerSet `json:"former,omitempty"`
 
 	set *Set
 }
@@ -103,55 +108,78 @@ func (r *record) term() (n int, installed time.Time) {
 }
 
 // pins are the PINs of the HSM token; so is empty for a token that was adopted.
-type pins struct{ user, so []byte }
+type pins struct {
+	user, so []byte
+	// before are the PINs that are being replaced, nil when that is done: which of
+	// both the HSM token has is unknown then.
+	before *pins
+}
 
 func (p *pins) wipe() {
 	clear(p.user)
 	clear(p.so)
+	if p.before != nil {
+		p.before.wipe()
+	}
 }
 
-func (r *record) sealPINs(key []byte, p *pins) error {
+// sealPINs seals under the unseal key.
+func sealPINs(key []byte, p *pins, aad []byte) ([]byte, error) {
 	aead, err := newGCM(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	plain := make([]byte, 0, 2+len(p.user)+len(p.so))
+	all := [][]byte{p.user, p.so}
+	if p.before != nil {
+		all = append(all, p.before.user, p.before.so)
+	}
+	plain := make([]byte, 0, 4*256)
 	defer func() { clear(plain) }()
-	for _, pin := range [][]byte{p.user, p.so} {
+	for _, pin := range all {
 		if len(pin) > 255 {
-			return fmt.Errorf("a PIN has %d bytes; at most 255 can be kept", len(pin))
+			return nil, fmt.Errorf("a PIN has %d bytes; at most 255 can be kept", len(pin))
 		}
 		plain = append(plain, byte(len(pin)))
 		plain = append(plain, pin...)
 	}
 	nonce := make([]byte, aead.NonceSize())
 	rand.Read(nonce)
-	r.PINs = aead.Seal(nonce, nonce, plain, r.pinAAD())
-	return nil
+	return aead.Seal(nonce, nonce, plain, aad), nil
 }
 
 var errPINRecord = errors.New("the sealed PINs are not authentic")
 
-func (r *record) openPINs(key []byte) (*pins, error) {
+// openPINs is the reverse of sealPINs.
+func openPINs(key, sealed, aad []byte) (*pins, error) {
 	aead, err := newGCM(key)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.PINs) < aead.NonceSize() {
+	if len(sealed) < aead.NonceSize() {
 		return nil, errPINRecord
 	}
-	nonce, sealed := r.PINs[:aead.NonceSize()], r.PINs[aead.NonceSize():]
-	plain, err := aead.Open(nil, nonce, sealed, r.pinAAD())
+	plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], aad)
 	if err != nil {
 		return nil, errPINRecord
 	}
-	user, rest, ok := cutPIN(plain)
-	so, rest, ok2 := cutPIN(rest)
-	if !ok || !ok2 || len(rest) != 0 {
+	p, rest, ok := cutPINs(plain)
+	if ok && len(rest) > 0 {
+		p.before, rest, ok = cutPINs(rest)
+	}
+	if !ok || len(rest) != 0 {
 		clear(plain)
 		return nil, errPINRecord
 	}
-	return &pins{user: user, so: so}, nil
+	return p, nil
+}
+
+func cutPINs(b []byte) (p *pins, rest []byte, ok bool) {
+	user, rest, ok := cutPIN(b)
+	if !ok {
+		return nil, nil, false
+	}
+	so, rest, ok := cutPIN(rest)
+	return &pins{user: user, so: so}, rest, ok
 }
 
 func cutPIN(b []byte) (pin, rest []byte, ok bool) {
@@ -206,10 +234,10 @@ func parseRecord(data []byte) (*record, error) {
 		return nil, fmt.Errorf("has format %d; this release reads format %d", r.Format, recordFormat)
 	}
 	check := r.checkShares
-	if r.Kind != "" {
+	if r.Kind != "" && r.Kind != KindAuto {
 		check = r.checkWithoutShares
 	}
-	if err := check(); err != nil {
+	if err := errors.Join(check(), r.checkAuto(), r.checkFormer()); err != nil {
 		return nil, err
 	}
 	for i, t := range r.Terms {

@@ -48,7 +48,7 @@ func TestReleaseFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pins, err := r.openPINs(key)
+	pins, err := openPINs(key, r.PINs, r.pinAAD())
 	if err != nil || string(pins.user) != fixtureUser || string(pins.so) != fixtureSO {
 		t.Errorf("PINs %v", err)
 	}
@@ -73,7 +73,8 @@ func writeFixture(t *testing.T) {
 	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 	r := &record{Format: recordFormat, SetID: set.ID().String(), Shares: set.N, Threshold: set.T, Commitments: set.Commitments,
 		ClusterID: "5f3c9a1e-7d44-4c1a-9a58-0c2f6f0f6b11", Created: at, TokenLabel: "claviger", TokenSerial: "0123abcd", StorageKey: []byte{0}}
-	if err := r.sealPINs(unhex(t, vectorKey), &pins{user: []byte(fixtureUser), so: []byte(fixtureSO)}); err != nil {
+	var err error
+	if r.PINs, err = sealPINs(unhex(t, vectorKey), &pins{user: []byte(fixtureUser), so: []byte(fixtureSO)}, r.pinAAD()); err != nil {
 		t.Fatal(err)
 	}
 	refused := &refusals{Format: 1, Salt: unhex(t, "000102030405060708090a0b0c0d0e0f")}
@@ -94,26 +95,27 @@ func TestPINsEveryBit(t *testing.T) {
 	set := vectorSetOf(t)
 	r := &record{SetID: set.ID().String(), TokenLabel: "a"}
 	key := unhex(t, vectorKey)
-	if err := r.sealPINs(key, &pins{user: []byte("1234")}); err != nil {
+	var err error
+	if r.PINs, err = sealPINs(key, &pins{user: []byte("1234")}, r.pinAAD()); err != nil {
 		t.Fatal(err)
 	}
-	p, err := r.openPINs(key)
+	p, err := openPINs(key, r.PINs, r.pinAAD())
 	if err != nil || string(p.user) != "1234" || len(p.so) != 0 {
 		t.Fatalf("%v", err)
 	}
 	for i := range len(r.PINs) * 8 {
 		r.PINs[i/8] ^= 1 << (i % 8)
-		if _, err := r.openPINs(key); !errors.Is(err, errPINRecord) {
+		if _, err := openPINs(key, r.PINs, r.pinAAD()); !errors.Is(err, errPINRecord) {
 			t.Errorf("bit %d flipped: %v", i, err)
 		}
 		r.PINs[i/8] ^= 1 << (i % 8)
 	}
 	// The boundary between two fields counts.
 	r.ClusterID, r.TokenLabel = "a", ""
-	if _, err := r.openPINs(key); !errors.Is(err, errPINRecord) {
+	if _, err := openPINs(key, r.PINs, r.pinAAD()); !errors.Is(err, errPINRecord) {
 		t.Errorf("a text moved to another field: %v", err)
 	}
-	if err := r.sealPINs(key, &pins{user: make([]byte, 256)}); err == nil {
+	if _, err := sealPINs(key, &pins{user: make([]byte, 256)}, r.pinAAD()); err == nil {
 		t.Error("a PIN of 256 bytes was accepted")
 	}
 }
@@ -136,7 +138,7 @@ func FuzzParseRecord(f *testing.F) {
 			return
 		}
 		_ = r.set.Check(&share)
-		if p, err := r.openPINs(key); err == nil && string(p.user) != fixtureUser {
+		if p, err := openPINs(key, r.PINs, r.pinAAD()); err == nil && string(p.user) != fixtureUser {
 			t.Fatal("forged PINs were opened")
 		}
 	})

@@ -71,7 +71,7 @@ func (c *Custody) rotate(ctx context.Context, rec *record, tok token.Token) erro
 	}
 	next := *rec
 	next.Terms = append(rec.Terms[:len(rec.Terms):len(rec.Terms)], t)
-	if err := c.storeTerms(ctx, rec, &next); err != nil {
+	if err := c.replaceRecord(ctx, rec, &next, "the new storage key"); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -81,14 +81,15 @@ func (c *Custody) rotate(ctx context.Context, rec *record, tok token.Token) erro
 	return c.opts.Records.AddTerm(key)
 }
 
-// storeTerms writes next in the place of rec.
-func (c *Custody) storeTerms(ctx context.Context, rec, next *record) error {
+// replaceRecord writes next in the place of rec, and more in the same transaction;
+// what names it to people.
+func (c *Custody) replaceRecord(ctx context.Context, rec, next *record, what string, more ...store.Change) error {
 	raw, err := c.opts.Store.Get(ctx, table, recordKey)
 	if err != nil {
 		return storeFault(err)
 	}
 	stored, err := parseRecord(raw.Data)
-	if err != nil || !sameTerms(stored, rec) {
+	if err != nil || !sameRecord(stored, rec) {
 		return (&fault.Error{Kind: fault.Conflict, Err: err,
 			Msg: "the seal record in the database is not the one that this server unsealed with; nothing was changed"}).
 			WithHint("find out who changed it, put the right one back from a backup, and unseal again")
@@ -97,7 +98,7 @@ func (c *Custody) storeTerms(ctx context.Context, rec, next *record) error {
 	if err != nil {
 		return err
 	}
-	failure := c.opts.Store.Apply(ctx, store.Change{Table: table, Key: recordKey, Expect: raw.Version, Data: data})
+	failure := c.opts.Store.Apply(ctx, append(more, store.Change{Table: table, Key: recordKey, Expect: raw.Version, Data: data})...)
 	if failure == nil {
 		return nil
 	}
@@ -108,23 +109,20 @@ func (c *Custody) storeTerms(ctx context.Context, rec, next *record) error {
 	switch {
 	case err != nil:
 		return (&fault.Error{Kind: fault.Uncertain, Err: errors.Join(failure, err),
-			Msg: "the database failed while the new storage key was written and can't be read now; " + seeLog}).
-			WithHint("whatever it holds, everything opens: seal and unseal the server to use the newest storage key")
-	case sameTerms(stored, next):
+			Msg: "the database failed while " + what + " was written and can't be read now; " + seeLog}).
+			WithHint("whatever it holds, everything opens: seal and unseal the server to use what is stored")
+	case sameRecord(stored, next):
 		return nil
 	}
 	return storeFault(failure)
 }
 
-// sameTerms tells whether two records have the same storage keys.
-func sameTerms(a, b *record) bool {
-	if a == nil || a.ClusterID != b.ClusterID || !bytes.Equal(a.StorageKey, b.StorageKey) || len(a.Terms) != len(b.Terms) {
+// sameRecord tells whether two records are the same to the last byte.
+func sameRecord(a, b *record) bool {
+	if a == nil {
 		return false
 	}
-	for i := range a.Terms {
-		if !bytes.Equal(a.Terms[i].Key, b.Terms[i].Key) || !a.Terms[i].Installed.Equal(b.Terms[i].Installed) {
-			return false
-		}
-	}
-	return true
+	one, err := json.Marshal(a)
+	two, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && bytes.Equal(one, two)
 }

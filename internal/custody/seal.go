@@ -10,6 +10,7 @@ func (c *Custody) Seal(ctx context.Context) error {
 		return err
 	}
 	defer end()
+	c.heldShut = true
 	c.shut()
 	return nil
 }
@@ -32,6 +33,8 @@ func (c *Custody) shut() {
 	c.tok = nil
 	c.given.wipe()
 	c.root.wipe()
+	c.rekey.wipe()
+	c.confirm.wipe()
 	c.mu.Unlock()
 	if tok == nil {
 		return

@@ -15,6 +15,16 @@ import (
 // are kept, so that the last one can be given again. Unsealing an unsealed
 // server returns its status.
 func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, error) {
+	return c.unseal(ctx, share, false)
+}
+
+// Migrate is Unseal with a share that is given so that the server gets the custody
+// that its configuration says, see migrate.
+func (c *Custody) Migrate(ctx context.Context, share string) (*api.SealStatus, error) {
+	return c.unseal(ctx, share, true)
+}
+
+func (c *Custody) unseal(ctx context.Context, share string, migrate bool) (*api.SealStatus, error) {
 	end, err := c.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -33,7 +43,10 @@ func (c *Custody) Unseal(ctx context.Context, share string) (*api.SealStatus, er
 	if c.refused.Stored != nil {
 		return nil, c.storedRefusal(nil)
 	}
-	complete, err := c.collect(rec, share)
+	if err := c.checkMigrate(rec, migrate); err != nil {
+		return nil, err
+	}
+	complete, err := c.collect(rec, share, migrate)
 	if err != nil {
 		c.log.Warn("A share was refused", "reason", err)
 		return nil, err
@@ -66,7 +79,7 @@ func (c *Custody) Reset(ctx context.Context) (*api.SealStatus, error) {
 }
 
 // collect checks a share and adds it; complete tells that these are enough.
-func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
+func (c *Custody) collect(rec *record, text string, migrate bool) (complete bool, err error) {
 	share, err := ParseShare(text)
 	if err != nil {
 		return false, err
@@ -74,11 +87,15 @@ func (c *Custody) collect(rec *record, text string) (complete bool, err error) {
 	defer share.Wipe()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.given.take(&share, rec.set); err != nil {
+	if err := c.sameMigrate(migrate); err != nil {
 		return false, err
 	}
-	c.log.Info("A share was accepted", "share", share.X, "progress", len(c.given.shares), "threshold", rec.Threshold, "nonce", c.given.nonce)
-	return len(c.given.shares) >= rec.Threshold, nil
+	if err := c.given.take(&share, rec.sets()...); err != nil {
+		return false, err
+	}
+	c.given.migrate = migrate
+	c.log.Info("A share was accepted", "share", share.X, "share_set", share.Set, "progress", len(c.given.shares), "threshold", c.given.set.T, "nonce", c.given.nonce)
+	return c.given.enough(), nil
 }
 
 // open uses the collected shares. What fails before the PIN is tried, or for a
@@ -89,12 +106,12 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	if err := c.checkToken(ctx, rec); err != nil {
 		return c.unopened(err, true)
 	}
-	pins, err := c.combine(rec)
+	o, err := c.combine(rec)
 	if err != nil {
 		return c.unopened(err, false)
 	}
-	defer pins.wipe()
-	tok, err := c.opts.Device.Open(ctx, pins.user)
+	defer o.wipe()
+	tok, err := c.loginWith(ctx, o.pins)
 	switch {
 	case errors.Is(err, token.ErrPIN):
 		c.refuseStored(ctx, &refusal{Serial: rec.TokenSerial, Time: c.now().UTC()})
@@ -102,10 +119,25 @@ func (c *Custody) open(ctx context.Context, rec *record) error {
 	case err != nil:
 		return c.unopened(deviceFault(err, "log in to the HSM token"), !errors.Is(err, token.ErrLocked))
 	}
+	if err := c.migrate(ctx, rec, o); err != nil {
+		c.closeToken(tok)
+		return c.unopened(err, true)
+	}
 	if err, keep := c.enter(ctx, rec, tok); err != nil {
 		return c.unopened(err, keep)
 	}
+	c.conclude(ctx, o)
 	return nil
+}
+
+// loginWith tries the PIN, and the one before it if it was being replaced when the
+// process ended: one wrong try at most, which the right one takes back.
+func (c *Custody) loginWith(ctx context.Context, p *pins) (token.Token, error) {
+	tok, err := c.opts.Device.Open(ctx, p.user)
+	if p.before != nil && errors.Is(err, token.ErrPIN) {
+		return c.opts.Device.Open(ctx, p.before.user)
+	}
+	return tok, err
 }
 
 // enter goes from the login to the running services. It closes the token if that
@@ -126,25 +158,10 @@ func (c *Custody) enter(ctx context.Context, rec *record, tok token.Token) (_ er
 
 // combine opens the PINs. Every share was verified, so that only a changed
 // record can make it fail.
-func (c *Custody) combine(rec *record) (*pins, error) {
+func (c *Custody) combine(rec *record) (*opening, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return rec.openWith(c.given.shares)
-}
-
-// openWith opens the PINs with shares that were checked.
-func (r *record) openWith(shares []Share) (*pins, error) {
-	key, err := r.set.Combine(shares)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(key)
-	pins, err := r.openPINs(key)
-	if err != nil {
-		return nil, fault.Wrap(fault.Conflict, err, "the shares are genuine, but the sealed PINs do not open: "+
-			"the seal record in the database was altered; restore the database from a backup")
-	}
-	return pins, nil
 }
 
 // checkToken compares the HSM token with the record before any PIN goes to it.

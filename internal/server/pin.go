@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/claviger/claviger/internal/config"
-	"github.com/claviger/claviger/internal/fault"
 )
 
 // pinSource keeps the PIN that came in an environment variable.
@@ -61,26 +58,13 @@ func pinFromFile(path string) func() ([]byte, error) {
 	}
 }
 
-// openByPIN opens an initialised server whose custody is a PIN. If the HSM does
-// not answer now the server starts sealed, and keepOpening goes on; so it does if
-// the PIN is wrong, and then somebody has to set it right.
-func (s *Server) openByPIN(ctx context.Context) {
-	if initialized, _ := s.custody.State(); !initialized || s.cfg.Custody.Kind != config.CustodyPIN {
-		return
-	}
-	if err := s.custody.OpenByPIN(ctx); err != nil {
-		s.mayOpenLater.Store(fault.KindOf(err) == fault.Unavailable)
-	}
-}
-
 // How long keepOpening waits between two attempts.
 const (
 	openAgainAfter = 2 * time.Second
 	openAgainMost  = time.Minute
 )
 
-// keepOpening tries again while the cause may pass by itself. A PIN that was
-// refused is no such cause.
+// keepOpening tries again while that may help, see tryToOpen.
 func (s *Server) keepOpening(ctx context.Context) {
 	for wait := openAgainAfter; s.mayOpenLater.Load(); wait = min(2*wait, openAgainMost) {
 		select {
@@ -88,6 +72,6 @@ func (s *Server) keepOpening(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		s.mayOpenLater.Store(fault.KindOf(s.custody.OpenByPIN(ctx)) == fault.Unavailable)
+		s.mayOpenLater.Store(s.tryToOpen(ctx))
 	}
 }

@@ -19,9 +19,11 @@ func (s *Server) operations() []*op.Operation {
 	ops = append(ops, s.keys.Operations()...)
 	ops = append(ops, s.pki.Operations()...)
 	ops = append(ops, s.pools.Operations()...)
+	ops = append(ops, s.transfers.Operations()...)
 	ops = append(ops, s.documentOperations()...)
 	ops = append(ops, s.auditOperations()...)
 	ops = append(ops, s.configOperations()...)
+	ops = append(ops, s.snapshotOperations()...)
 	return append(ops, s.metrics.operation())
 }
 
@@ -60,6 +62,9 @@ func (s *Server) unsealed(ctx context.Context, t token.Token, keys store.Keyring
 	}
 	if err := s.pki.Start(ctx); err != nil {
 		return fmt.Errorf("starting the certificate authorities: %w", err)
+	}
+	if err := s.startSnapshots(ctx); err != nil {
+		return fmt.Errorf("starting the snapshots: %w", err)
 	}
 	return nil
 }

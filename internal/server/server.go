@@ -24,6 +24,7 @@ import (
 	"github.com/claviger/claviger/internal/store/sqlite"
 	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/token/soft"
+	"github.com/claviger/claviger/internal/transfer"
 )
 
 // Options are what a server needs beside its configuration.
@@ -56,9 +57,12 @@ type Server struct {
 	keys      *keys.Service
 	pki       *pki.Service
 	pools     *hmacpool.Service
+	transfers *transfer.Service
 	custody   *custody.Custody
+	provider  custody.Provider // nil unless custody is by a provider
 	guard     *guard.Guard
 	metrics   *metrics
+	snapshots snapshots
 	handler   http.Handler
 	own       *ownCertificate // nil if no listener has it
 	listeners []*listener
@@ -127,7 +131,7 @@ func (s *Server) build(dev *Dev, alone *Standalone) error {
 			return err
 		}
 	}
-	s.openByPIN(ctx)
+	s.openItself(ctx)
 	if err := s.openOwnCertificate(); err != nil {
 		return err
 	}
@@ -187,11 +191,15 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if s.pools, err = hmacpool.New(pools); err != nil {
 		return err
 	}
+	if s.provider, err = unsealProvider(&s.cfg.Custody); err != nil {
+		return err
+	}
 	s.custody, err = custody.New(custody.Options{
 		Store:            s.db,
 		Records:          s.records,
 		Device:           device,
 		Kind:             s.cfg.Custody.Kind,
+		Provider:         s.provider,
 		HSMToken:         s.cfg.Token.OnInit,
 		PIN:              s.pinProvider(),
 		Hooks:            custody.Hooks{Unsealed: s.unsealed, Sealed: s.sealed, Genesis: s.guard.Genesis, RootToken: s.guard.NewRootToken},
@@ -205,7 +213,10 @@ func (s *Server) buildServices(device token.Device) (err error) {
 	if err != nil {
 		return err
 	}
+	s.transfers = transfer.New(transfer.Options{Store: s.records, Token: &s.hsm, Keys: s.keys, Custodians: s.custody,
+		Mounts: func() map[string]string { return s.guard.Mounted(keys.MountKind) }, Logger: s.log})
 	s.metrics.watch(s.custody.State)
+	s.metrics.watchSnapshots(&s.snapshots)
 	return s.guard.Register(s.operations()...)
 }
 
@@ -233,6 +244,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
 	background.Go(func() { s.keepOpening(untilDone) })
+	background.Go(func() { s.keepProvider(untilDone, s.provider) })
 	background.Go(func() { s.keepOwnCertificate(untilDone) })
 	notifyReady(s.log)
 	select {

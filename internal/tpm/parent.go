@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -39,14 +40,22 @@ func (d *Device) anyParent() (*parent, error) {
 // errOwner is the cause where the owner's hierarchy has a password.
 var errOwner = errors.New("the owner's hierarchy has a password")
 
+// errNoStorage is the cause where a key can be no parent.
+var errNoStorage = errors.New("it is no storage key with SHA-256")
+
 // parent makes or finds a parent. The caller flushes it.
 func (d *Device) parent(kind string) (*parent, error) {
 	if kind == parentPersistent {
-		return d.persistent()
+		return d.persistent(persistentSRK)
 	}
+	return d.primary(kind, tpm2.ECCSRKTemplate)
+}
+
+// primary makes the primary key that the TPM derives from the owner's seed.
+func (d *Device) primary(kind string, template tpm2.TPMTPublic) (*parent, error) {
 	rsp, err := tpm2.CreatePrimary{
 		PrimaryHandle: tpm2.TPMRHOwner,
-		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
+		InPublic:      tpm2.New2B(template),
 	}.Execute(d)
 	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
 		return nil, refused(errOwner, fault.Unavailable, "the TPM's owner hierarchy has a password, and there is no storage root key at %s", parentPersistent).
@@ -58,15 +67,16 @@ func (d *Device) parent(kind string) (*parent, error) {
 	return d.known(kind, rsp.ObjectHandle, rsp.OutPublic, func() { d.flush(rsp.ObjectHandle) })
 }
 
-func (d *Device) persistent() (*parent, error) {
-	rsp, err := tpm2.ReadPublic{ObjectHandle: persistentSRK}.Execute(d)
+// persistent finds the storage key that lies in the TPM at handle.
+func (d *Device) persistent(handle tpm2.TPMHandle) (*parent, error) {
+	rsp, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(d)
 	if errors.Is(err, tpm2.TPMRCHandle) {
-		return nil, refused(ErrOther, fault.Invalid, "the TPM has no storage root key at %s any more: it was cleared, or is another", parentPersistent)
+		return nil, refused(ErrOther, fault.Invalid, "the TPM has no storage root key at %08x any more: it was cleared, or is another", uint32(handle))
 	}
 	if err != nil {
 		return nil, d.explain(err, "read the storage root key")
 	}
-	return d.known(parentPersistent, persistentSRK, rsp.OutPublic, func() {})
+	return d.known(fmt.Sprintf("%08x", uint32(handle)), handle, rsp.OutPublic, func() {})
 }
 
 // known computes the name of a parent from its public area, so that a name that
@@ -74,7 +84,7 @@ func (d *Device) persistent() (*parent, error) {
 func (d *Device) known(kind string, handle tpm2.TPMHandle, public tpm2.TPM2BPublic, flush func()) (*parent, error) {
 	area, err := public.Contents()
 	if err == nil && (!area.ObjectAttributes.Restricted || !area.ObjectAttributes.Decrypt || area.NameAlg != tpm2.TPMAlgSHA256) {
-		err = errors.New("it is no storage key with SHA-256")
+		err = errNoStorage
 	}
 	var name *tpm2.TPM2BName
 	if err == nil {

@@ -25,14 +25,24 @@ func TestHvac(t *testing.T) {
 
 // TestNodeVault runs a Node.js program on node-vault, as its lock file names it.
 func TestNodeVault(t *testing.T) {
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed (Debian packages nodejs and npm)", program)
+	dir := npmProgram(t, "testdata/node-vault", "client.js")
+	onNewTokens(t, func(t *testing.T, s *harness.Server) {
+		script(t, s, "node", filepath.Join(dir, "client.js"))
+	})
+}
+
+// npmProgram copies a Node.js program to a directory of the test, and installs there
+// what its lock file names.
+func npmProgram(t *testing.T, from, program string) (dir string) {
+	t.Helper()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed (Debian packages nodejs and npm)", tool)
 		}
 	}
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "client.js"} {
-		text, err := os.ReadFile(filepath.Join("testdata/node-vault", name))
+	dir = t.TempDir()
+	for _, name := range []string{"package.json", "package-lock.json", program} {
+		text, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,9 +55,7 @@ func TestNodeVault(t *testing.T) {
 	if out, err := npm.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
-	onNewTokens(t, func(t *testing.T, s *harness.Server) {
-		script(t, s, "node", filepath.Join(dir, "client.js"))
-	})
+	return dir
 }
 
 // script runs a program that uses the server and prints "ok" at its end.

@@ -81,8 +81,10 @@ func acmeAnswer(req *http.Request, resp *http.Response) bool {
 
 const (
 	noPool              = "it needs the files of a pool, which no exchange can make"
+	needsShares         = "it needs shares, which no exchange knows"
 	openGenerateRoot    = "the configuration of the tests leaves it off"
 	noSignature         = "it needs a signature by an account's key, which no exchange makes"
+	noTransfer          = "the embedded token takes part in no transfer"
 	noClientCertificate = "it renews the certificate of a TLS client, and no exchange has one"
 	nothingToAsk        = "it needs a request in DER, which no exchange makes"
 	renewedElsewhere    = "leases are those of client tokens, which are renewed below auth/token"
@@ -96,6 +98,7 @@ var (
 		"get /sys/leader":             "it refuses nothing",
 		"get /sys/internal/ui/mounts": "it shows every caller what is meant for it",
 		"get /sys/seal-status":        "it refuses nothing",
+		"get /sys/share-set":          "it refuses nothing",
 	}
 	onlyBad = map[string]string{
 		"post /sys/init":                                         "it is done once, before there is a token",
@@ -103,7 +106,34 @@ var (
 		"post /sys/audit/{path}":                                 "the configuration names the audit log",
 		"delete /sys/audit/{path}":                               "the configuration names the audit log",
 		"post /sys/auth/{path}":                                  "there is no other way to log in",
+		"post /sys/transfer/prepare":                             noTransfer,
+		"post /sys/transfer/export":                              noTransfer,
+		"get /sys/transfer/export":                               noTransfer,
+		"post /sys/transfer/confirm":                             noTransfer,
+		"post /sys/transfer/fetch":                               noTransfer,
+		"post /sys/transfer/import":                              noTransfer,
+		"post /sys/transfer/import/line":                         noTransfer,
 		"post /sys/generate-root-token/update":                   "it needs a share, which no exchange knows",
+		"post /sys/rekey/update":                                 needsShares,
+		"get /sys/rekey/verify":                                  needsShares,
+		"post /sys/rekey/verify":                                 needsShares,
+		"delete /sys/rekey/verify":                               needsShares,
+		"get /sys/rekey/backup":                                  needsShares,
+		"post /sys/rotate/root/update":                           needsShares,
+		"get /sys/rotate/root/verify":                            needsShares,
+		"post /sys/rotate/root/verify":                           needsShares,
+		"delete /sys/rotate/root/verify":                         needsShares,
+		"get /sys/rotate/root/backup":                            needsShares,
+		"post /sys/rotate/recovery/update":                       needsShares,
+		"post /sys/rekey-recovery-key/update":                    needsShares,
+		"get /sys/rotate/recovery/verify":                        needsShares,
+		"get /sys/rekey-recovery-key/verify":                     needsShares,
+		"post /sys/rotate/recovery/verify":                       needsShares,
+		"post /sys/rekey-recovery-key/verify":                    needsShares,
+		"delete /sys/rotate/recovery/verify":                     needsShares,
+		"delete /sys/rekey-recovery-key/verify":                  needsShares,
+		"get /sys/rotate/recovery/backup":                        needsShares,
+		"get /sys/rekey/recovery-key-backup":                     needsShares,
 		"get /sys/generate-root/attempt":                         openGenerateRoot,
 		"post /sys/generate-root/attempt":                        openGenerateRoot,
 		"delete /sys/generate-root/attempt":                      openGenerateRoot,

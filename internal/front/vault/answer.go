@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"io"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -23,6 +24,12 @@ type (
 	raw interface {
 		Raw() (contentType string, body []byte)
 	}
+	// streamed is raw with a body that is too large for memory; whoever calls Stream
+	// closes it.
+	streamed interface {
+		raw
+		Stream() (size int64, body io.ReadCloser)
+	}
 )
 
 // Values of the header Content-Type. Their slices are shared, never changed.
@@ -41,6 +48,10 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer
 	}
 	if l, ok := a.Data.(list); ok && !isNothing(a.Data) && l.IsEmpty() {
 		return fault.New(fault.NotFound, "")
+	}
+	if s, ok := a.Data.(streamed); ok && !isNothing(a.Data) {
+		h.stream(w, s)
+		return nil
 	}
 	if file, ok := a.Data.(raw); ok && !isNothing(a.Data) {
 		contentType, body := file.Raw()
@@ -72,6 +83,21 @@ func (h *handler) deliver(w http.ResponseWriter, status int, contentType []strin
 		h.Logger.Debug("answer not delivered", "error", err)
 	}
 	return err == nil
+}
+
+// stream sends a body piece by piece. A connection that ends early shows the client
+// by the length that not all came.
+func (h *handler) stream(w http.ResponseWriter, s streamed) {
+	contentType, _ := s.Raw()
+	size, body := s.Stream()
+	defer body.Close()
+	header := w.Header()
+	header["Cache-Control"], header["Content-Type"] = noStore, []string{contentType}
+	header["Content-Length"] = []string{strconv.FormatInt(size, 10)}
+	w.WriteHeader(http.StatusOK)
+	if _, err := io.Copy(w, body); err != nil {
+		h.Logger.Debug("answer not delivered", "error", err)
+	}
 }
 
 // write sends an answer in one piece.

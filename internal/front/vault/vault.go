@@ -123,11 +123,17 @@ type call struct {
 	req      guard.Request
 }
 
+// bodyOfDelete is a request that clients send in the body of a DELETE too.
+type bodyOfDelete interface{ BodyOfDelete() }
+
 // decode fills an operation's request; it is guard.Request.Decode.
 func (c *call) decode(req any) (unknown []string, err error) {
 	if !c.verb.HasBody() {
 		c.noteNames(c.r.URL.RawQuery)
-		return decodeQuery(c.r.URL.RawQuery, req)
+		unknown, err = decodeQuery(c.r.URL.RawQuery, req)
+		if _, more := req.(bodyOfDelete); err != nil || !more {
+			return unknown, err
+		}
 	}
 	if c.r.Body == nil || c.r.ContentLength == 0 {
 		return nil, nil

@@ -15,6 +15,12 @@
 // of the directory. The file's content is not trusted: records are sealed
 // (store.Sealed), the schema runs no code (defensive, trusted_schema off).
 //
+// Layout: records stand in the order in which they came and one unique index
+// finds them by table and key, so that a change costs about the same among a
+// thousand records and among a million with random keys. Migrations bring older
+// files to this layout, each in one transaction (see migrate.go); they end with
+// an empty write-ahead log.
+//
 // Versions: a record's version counts its writes; a record that was deleted and
 // made again begins at 1, as store.Change defines it. A sealed record therefore
 // opens only at its own place and version number, but somebody who can write

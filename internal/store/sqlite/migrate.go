@@ -69,12 +69,25 @@ func migrate(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 			WithHint("Start that release or a later one, or restore a backup that this release made.")
 	}
 	for _, m := range all[have:] {
+		if have > 0 {
+			log.Info("migrating the database; an interruption changes nothing", "schema", m.version, "name", m.name)
+		}
 		if err := m.apply(ctx, db); err != nil {
 			return explain(ctx, err, "migration "+m.name)
 		}
 		log.Info("database migrated", "schema", m.version, "name", m.name)
 	}
+	if have < len(all) {
+		return shrinkLog(ctx, db)
+	}
 	return nil
+}
+
+// shrinkLog moves the write-ahead log into the file and empties it: that of a
+// migration can be larger than the file was.
+func shrinkLog(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return explain(ctx, err, "ending the migration")
 }
 
 func (m migration) apply(ctx context.Context, db *sql.DB) error {
@@ -83,7 +96,7 @@ func (m migration) apply(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, m.text); err != nil {
+	if err := m.run(ctx, tx); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO migrations (version, name, applied) VALUES (?, ?, ?)`,
@@ -92,4 +105,29 @@ func (m migration) apply(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// run executes the text. What stands between the lines "-- repeat" and "-- end"
+// is repeated until its last statement changes nothing: SQLite keeps the pages
+// that one statement changes in memory until its end, so one that moved a whole
+// table would need memory of its size.
+func (m migration) run(ctx context.Context, tx *sql.Tx) error {
+	first, rest, _ := strings.Cut(m.text, "-- repeat\n")
+	repeated, last, _ := strings.Cut(rest, "-- end\n")
+	if _, err := tx.ExecContext(ctx, first); err != nil {
+		return err
+	}
+	for more := repeated != ""; more; {
+		res, err := tx.ExecContext(ctx, repeated)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		more = n > 0
+	}
+	_, err := tx.ExecContext(ctx, last)
+	return err
 }

@@ -31,7 +31,7 @@ func openQuiet(path string) (store.Store, error) {
 }
 
 func TestMain(m *testing.M) {
-	if limitChild() {
+	if limitChild() || migrateChild() || buildChild() {
 		return
 	}
 	storetest.Main(m, onDisk)

@@ -31,6 +31,7 @@ func (*Session) Close() error                               { return errNoCgo }
 func (*Session) State() (uint64, error)                     { return 0, errNoCgo }
 func (*Session) Login(uint64, []byte) error                 { return errNoCgo }
 func (*Session) InitPIN([]byte) error                       { return errNoCgo }
+func (*Session) SetPIN(_, _ []byte) error                   { return errNoCgo }
 func (*Session) Find(*Template, int) ([]Handle, error)      { return nil, errNoCgo }
 func (*Session) Attribute(Handle, CKA) ([]byte, error)      { return nil, errNoCgo }
 func (*Session) SetAttribute(Handle, CKA, []byte) error     { return errNoCgo }
@@ -39,7 +40,8 @@ func (*Session) GenerateKey(CKM, *Template) (Handle, error) { return 0, errNoCgo
 func (*Session) GenerateKeyPair(CKM, *Template, *Template) (pub, prv Handle, err error) {
 	return 0, 0, errNoCgo
 }
-func (*Session) Wrap(CKM, Handle, Handle) ([]byte, error) { return nil, errNoCgo }
+func (*Session) Wrap(CKM, Handle, Handle) ([]byte, error)             { return nil, errNoCgo }
+func (*Session) WrapOAEP(CKM, uint32, Handle, Handle) ([]byte, error) { return nil, errNoCgo }
 func (*Session) Unwrap(CKM, Handle, []byte, *Template) (Handle, error) {
 	return 0, errNoCgo
 }

@@ -74,6 +74,11 @@ CK_RV cl_init_token(CK_FUNCTION_LIST *f, CK_ULONG slot, void *pin, CK_ULONG n, v
 
 CK_RV cl_init_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *pin, CK_ULONG n) { return CALL(C_InitPIN, s, pin, n); }
 
+CK_RV cl_set_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *old, CK_ULONG nold, void *pin, CK_ULONG n)
+{
+	return CALL(C_SetPIN, s, old, nold, pin, n);
+}
+
 CK_RV cl_open_session(CK_FUNCTION_LIST *f, CK_ULONG slot, CK_ULONG *s)
 {
 	return CALL(C_OpenSession, slot, 4 | 2, NULL, NULL, s); /* CKF_SERIAL_SESSION | CKF_RW_SESSION */
@@ -181,6 +186,13 @@ CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG ha
 	if (fill(a, t, nt, data))
 		return CKR_HOST_MEMORY;
 	return CALL(C_UnwrapKey, s, &m, kek, blob, nblob, a, nt, o);
+}
+
+CK_RV cl_wrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG hash, CK_ULONG mgf, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n)
+{
+	CK_RSA_PKCS_OAEP_PARAMS oaep = {hash, mgf, 1 /* CKZ_DATA_SPECIFIED */, NULL, 0};
+	CK_MECHANISM m = {9 /* CKM_RSA_PKCS_OAEP */, &oaep, sizeof oaep};
+	return CALL(C_WrapKey, s, &m, kek, key, out, n);
 }
 
 CK_RV cl_create(CK_FUNCTION_LIST *f, CK_ULONG s, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o)

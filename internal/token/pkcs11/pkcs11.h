@@ -89,7 +89,7 @@ struct CK_FUNCTION_LIST {
 	CK_RV (*C_GetMechanismInfo)(CK_ULONG, CK_ULONG, CK_MECHANISM_INFO *);
 	CK_RV (*C_InitToken)(CK_ULONG, CK_BYTE *, CK_ULONG, CK_BYTE *);
 	CK_RV (*C_InitPIN)(CK_ULONG, CK_BYTE *, CK_ULONG);
-	CK_UNUSED C_SetPIN;
+	CK_RV (*C_SetPIN)(CK_ULONG, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG);
 	CK_RV (*C_OpenSession)(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *);
 	CK_RV (*C_CloseSession)(CK_ULONG);
 	CK_UNUSED C_CloseAllSessions;
@@ -157,6 +157,7 @@ CK_RV cl_mechanisms(CK_FUNCTION_LIST *f, CK_ULONG slot, CK_ULONG *m, CK_ULONG *n
 CK_RV cl_mechanism_info(CK_FUNCTION_LIST *f, CK_ULONG slot, CK_ULONG m, CK_MECHANISM_INFO *i);
 CK_RV cl_init_token(CK_FUNCTION_LIST *f, CK_ULONG slot, void *pin, CK_ULONG n, void *label);
 CK_RV cl_init_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *pin, CK_ULONG n);
+CK_RV cl_set_pin(CK_FUNCTION_LIST *f, CK_ULONG s, void *old, CK_ULONG nold, void *pin, CK_ULONG n);
 CK_RV cl_open_session(CK_FUNCTION_LIST *f, CK_ULONG slot, CK_ULONG *s);
 CK_RV cl_close_session(CK_FUNCTION_LIST *f, CK_ULONG s);
 CK_RV cl_session_info(CK_FUNCTION_LIST *f, CK_ULONG s, CK_SESSION_INFO *i);
@@ -171,6 +172,7 @@ CK_RV cl_generate_pair(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, cl_attr *
 CK_RV cl_wrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n);
 CK_RV cl_unwrap(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG kek, void *blob, CK_ULONG nblob,
 	cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
+CK_RV cl_wrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG hash, CK_ULONG mgf, CK_ULONG kek, CK_ULONG key, void *out, CK_ULONG *n);
 /* Unwraps with CKM_RSA_PKCS_OAEP, or with CKM_RSA_AES_KEY_WRAP if aes_bits is not 0. */
 CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG hash, CK_ULONG mgf, CK_ULONG aes_bits,
 	CK_ULONG kek, void *blob, CK_ULONG nblob, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);

@@ -37,6 +37,11 @@ func (s *Session) InitPIN(pin []byte) error {
 	return check("C_InitPIN", C.cl_init_pin(s.f, s.h, ptr(pin), C.CK_ULONG(len(pin))))
 }
 
+// SetPIN calls C_SetPIN: of who is logged in, or of the user if nobody is.
+func (s *Session) SetPIN(old, pin []byte) error {
+	return check("C_SetPIN", C.cl_set_pin(s.f, s.h, ptr(old), C.CK_ULONG(len(old)), ptr(pin), C.CK_ULONG(len(pin))))
+}
+
 func (t *Template) c() (*C.cl_attr, C.CK_ULONG, unsafe.Pointer) {
 	if len(t.attrs) == 0 {
 		return nil, 0, ptr(nil)
@@ -107,6 +112,18 @@ func (s *Session) Wrap(m CKM, kek, key Handle) ([]byte, error) {
 	buf := make([]byte, maxAttribute)
 	n := C.CK_ULONG(len(buf))
 	rv := C.cl_wrap(s.f, s.h, C.CK_ULONG(m), C.CK_ULONG(kek), C.CK_ULONG(key), ptr(buf), &n)
+	if err := check("C_WrapKey", rv); err != nil {
+		return nil, err
+	}
+	return buf[:n:n], nil
+}
+
+// WrapOAEP returns key wrapped under a public RSA key with CKM_RSA_PKCS_OAEP. hash and
+// mgf are those of OAEP; its label is empty.
+func (s *Session) WrapOAEP(hash CKM, mgf uint32, kek, key Handle) ([]byte, error) {
+	buf := make([]byte, maxAttribute)
+	n := C.CK_ULONG(len(buf))
+	rv := C.cl_wrap_oaep(s.f, s.h, C.CK_ULONG(hash), C.CK_ULONG(mgf), C.CK_ULONG(kek), C.CK_ULONG(key), ptr(buf), &n)
 	if err := check("C_WrapKey", rv); err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ func Run(t *testing.T, newDevice func(t *testing.T) token.Device, opts Options) 
 	if len(s.pin) == 0 {
 		s.pin = []byte("user-pin-1234")
 		s.run(t, "Device", s.testDevice)
+		s.run(t, "PIN", s.testPIN)
 	}
 	t.Run("Token", s.testToken)
 }

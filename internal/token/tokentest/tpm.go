@@ -29,15 +29,22 @@ type TPMToken struct {
 	SOPIN  []byte
 }
 
-// TPM starts a TPM 2.0 emulator of the test's own with a resource manager in
-// front of it, as the kernel has one in front of a real TPM, and makes a token.
-// All ends with the test. It skips the test where a program is not installed.
-func TPM(t testing.TB) TPMToken {
+// TPMModule returns the path of tpm2-pkcs11, or skips the test.
+func TPMModule(t testing.TB) string {
 	t.Helper()
 	module := firstFile(tpmModules)
 	if module == "" {
 		t.Skip("tpm2-pkcs11 is not installed (Debian package libtpm2-pkcs11-1)")
 	}
+	return module
+}
+
+// TPM starts a TPM 2.0 emulator of the test's own with a resource manager in
+// front of it, as the kernel has one in front of a real TPM, and makes a token.
+// All ends with the test. It skips the test where a program is not installed.
+func TPM(t testing.TB) TPMToken {
+	t.Helper()
+	module := TPMModule(t)
 	for program, pkg := range map[string]string{
 		"swtpm": "swtpm", "tpm2_ptool": "libtpm2-pkcs11-tools", "tpm2_createprimary": "tpm2-tools",
 	} {

@@ -21,6 +21,7 @@ const (
 	moveOut    = 3
 	moveIn     = 4
 	movePublic = 5
+	carryMake  = 6 // these and more: see carry.go
 )
 
 // Bounds of a KEKEK's modulus in bits.

@@ -331,6 +331,12 @@ func TestMoveTPM(t *testing.T) {
 	if _, err := h.MoveIn(within(t), token.Parcel{KEK: make([]byte, token.KEKSize)}, token.NewHalf{}); !errors.Is(err, token.ErrUnsupported) {
 		t.Error(err)
 	}
+	if _, err := h.MakeCarrier(within(t), token.MinKEKEK, newMoveID(), "x"); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "RFC 5649") {
+		t.Error(err)
+	}
+	if _, err := h.Carry(within(t), nil, nil, nil); !errors.Is(err, token.ErrUnsupported) {
+		t.Error(err)
+	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,9 @@ func (p *process) move(payload []byte) (body func([]byte) []byte, err error) {
 			return nil, p.putPublic(public, &as)
 		}
 	}
+	if len(payload) > 0 && payload[0] >= carryMake {
+		return p.carry(payload[0], payload[1:])
+	}
 	return nil, &failure{reason: reasonFrame, msg: "move: malformed"}
 }
 

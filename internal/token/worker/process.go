@@ -277,8 +277,9 @@ func (p *process) handle(f frame) {
 		})
 		clear(f.payload)
 		p.answer(f, err, facts.append)
-	case frameCreate:
-		err := outlive(func() error { return p.create(f.payload) })
+	case frameCreate, frameSetPIN, frameTryPIN:
+		do := map[byte]func([]byte) error{frameCreate: p.create, frameSetPIN: p.setPIN, frameTryPIN: p.tryPIN}[f.kind]
+		err := outlive(func() error { return do(f.payload) })
 		clear(f.payload)
 		p.answer(f, err, nil)
 	default:

@@ -168,7 +168,7 @@ func (c *child) ask(ctx context.Context, kind byte, payload []byte) (reader, err
 	defer clear(req)
 	stop := context.AfterFunc(ctx, func() { _ = c.file.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	c.writing = kind == frameLogin || kind == frameCreate
+	c.writing = kind == frameLogin || kind == frameCreate || kind == frameSetPIN || kind == frameTryPIN
 	if _, err := c.file.Write(req); err != nil {
 		return reader{}, c.broken(ctx, "sending to", err)
 	}

@@ -38,6 +38,8 @@ const (
 	frameErase     = 16
 	frameIntake    = 17
 	frameMove      = 18
+	frameSetPIN    = 19 // control
+	frameTryPIN    = 20
 	frameFatal     = 0x7F // worker to server, unasked: it ends
 	frameAnswer    = 0x80
 )
