@@ -86,6 +86,8 @@ var asArgument = map[string]bool{
 	"key-name":          true,
 	"key-out":           true, // a file
 	"key-usage":         true,
+	"inner-key":         true, // a file
+	"inner-key-out":     true, // a file
 	"ext-key-usage":     true,
 	"shares":            true, // how many
 	"public-keys":       true, // a directory

@@ -118,7 +118,7 @@ specification, as tpm2-tools and tpm2_ptool read them: PREFIX.pub (TPM2B_PUBLIC)
 and of a key PREFIX.priv (TPM2B_PRIVATE), of a duplicate PREFIX.dup (TPM2B_PRIVATE)
 and PREFIX.seed (TPM2B_ENCRYPTED_SECRET). The key of an inner wrapping is in the
 form of tpm2-tools already.`,
-		Example: "  claviger tpm unpack key.json key\n  tpm2_load -C primary.ctx -u key.pub -r key.priv -c key.ctx",
+		Example: "  claviger tpm unpack key.json key",
 		Args:    takes("FILE", "PREFIX"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := readTPMContent(args[0])
