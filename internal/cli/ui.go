@@ -119,6 +119,9 @@ func (u *ui) secret(ctx context.Context, prompt string) ([]byte, error) {
 func (u *ui) hidden(ctx context.Context, prompt string) ([]byte, error) {
 	fd := int(u.in.Fd())
 	before, err := term.GetState(fd)
+	if err == nil {
+		err = silence(fd)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for a secret: %w", err)
 	}
@@ -135,8 +138,9 @@ func (u *ui) hidden(ctx context.Context, prompt string) ([]byte, error) {
 	select {
 	case a := <-answered:
 		fmt.Fprintln(u.err)
-		if a.err != nil {
-			return nil, fmt.Errorf("read the secret: %w", a.err)
+		if err := errors.Join(a.err, term.Restore(fd, before)); err != nil {
+			clear(a.line)
+			return nil, fmt.Errorf("read the secret: %w", err)
 		}
 		return a.line, nil
 	case <-ctx.Done():

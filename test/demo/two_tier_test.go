@@ -67,18 +67,20 @@ const userPIN = "user-pin-2718"
 // interruption is what Ctrl-C types.
 const interruption = "\x03"
 
-// reply is what is typed at a prompt.
+// reply is what is typed at a prompt; late if it is typed once the echo is off:
+// softhsm2-util shows its prompts before that.
 type reply struct {
 	prompt *regexp.Regexp
 	answer string
+	late   bool
 }
 
 // answers are what people type, by the last line that they see.
 var answers = []reply{
-	{regexp.MustCompile(`SO PIN: $`), "so-pin-31415"},
-	{regexp.MustCompile(`user PIN: $`), userPIN},
-	{regexp.MustCompile(`User PIN of the HSM token "offline-root" \(not shown\): $`), userPIN},
-	{regexp.MustCompile(`: type (\S+) to confirm, or nothing if you don't\r?\n> $`), "$1"},
+	{prompt: regexp.MustCompile(`SO PIN: $`), answer: "so-pin-31415", late: true},
+	{prompt: regexp.MustCompile(`user PIN: $`), answer: userPIN, late: true},
+	{prompt: regexp.MustCompile(`User PIN of the HSM token "offline-root" \(not shown\): $`), answer: userPIN},
+	{prompt: regexp.MustCompile(`: type (\S+) to confirm, or nothing if you don't\r?\n> $`), answer: "$1"},
 }
 
 // atTerminal runs a program on a terminal of its own, answers what it asks, and
@@ -121,11 +123,19 @@ func answer(master *os.File, replies []reply, text []byte) int {
 			if string(line) != interruption {
 				line = append(line, '\n')
 			}
+			for begin := time.Now(); a.late && echoes(master) && time.Since(begin) < 10*time.Second; {
+				time.Sleep(time.Millisecond)
+			}
 			master.Write(line)
 			return len(text)
 		}
 	}
 	return 0
+}
+
+func echoes(terminal *os.File) bool {
+	t, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	return err == nil && t.Lflag&unix.ECHO != 0
 }
 
 // terminal makes a pair of ends of a terminal.
@@ -169,10 +179,10 @@ plan: {subject: {common_name: Root}, key: {label: root, type: ecdsa-p256}, valid
 	for want, typed := range map[string]string{"0 custodians confirmed, and 1 must": "", "interrupted": interruption} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "root.yaml")
-		pin := reply{regexp.MustCompile(`\(not shown\): $`), userPIN}
+		pin := reply{prompt: regexp.MustCompile(`\(not shown\): $`), answer: userPIN}
 		hold := func(phrase string) (string, error) {
 			return atTerminal(t, environment("HOME="+dir, "TERM=dumb"), dir,
-				[]reply{pin, {answers[3].prompt, phrase}}, binary, "ceremony", "run", path)
+				[]reply{pin, {prompt: answers[3].prompt, answer: phrase}}, binary, "ceremony", "run", path)
 		}
 		if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
 			t.Fatal(err)
