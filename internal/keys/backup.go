@@ -52,12 +52,10 @@ func (b *backupRecord) wipe() {
 	}
 }
 
-// backupKey returns a key with all its versions as a blob that only a server
-// with this store's storage key opens. That a backup was made is noted in the
-// key: from then on the count of its encryptions outlives its deletion.
-func (s *Service) backupKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Backup, error) {
-	var b *backupRecord
-	_, err := s.update(ctx, keyName{c.Mount, r.Name}, func(k *key) (*key, []store.Change, error) {
+// copyOut collects what a copy of a key has, and notes in the key that there is one.
+// The caller wipes what is returned, after an error too.
+func (s *Service) copyOut(ctx context.Context, n keyName) (b *backupRecord, err error) {
+	_, err = s.update(ctx, n, func(k *key) (*key, []store.Change, error) {
 		if err := k.usable(); err != nil {
 			return nil, nil, err
 		}
@@ -72,6 +70,14 @@ func (s *Service) backupKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 		}
 		return k.with(meta), nil, nil
 	})
+	return b, err
+}
+
+// backupKey returns a key with all its versions as a blob that only a server
+// with this store's storage key opens. That a backup was made is noted in the
+// key: from then on the count of its encryptions outlives its deletion.
+func (s *Service) backupKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Backup, error) {
+	b, err := s.copyOut(ctx, keyName{c.Mount, r.Name})
 	if b != nil {
 		defer b.wipe()
 	}

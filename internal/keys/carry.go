@@ -10,7 +10,6 @@ import (
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
-	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -75,22 +74,7 @@ func (r *versionRecord) carriable() error {
 // CarryOut returns a key for another server. That there is a copy of it is noted as
 // a backup is.
 func (s *Service) CarryOut(ctx context.Context, mount, name string) (*Cargo, error) {
-	var b *backupRecord
-	_, err := s.update(ctx, keyName{mount, name}, func(k *key) (*key, []store.Change, error) {
-		if err := k.usable(); err != nil {
-			return nil, nil, err
-		}
-		meta := k.meta
-		meta.Backup = &moment{Time: s.now().UTC(), Version: meta.Latest}
-		if b != nil {
-			b.wipe()
-		}
-		var err error
-		if b, err = s.collect(ctx, k, meta); err != nil {
-			return nil, nil, err
-		}
-		return k.with(meta), nil, nil
-	})
+	b, err := s.copyOut(ctx, keyName{mount, name})
 	if b != nil {
 		defer b.wipe()
 	}
