@@ -27,7 +27,7 @@ var allowed = []struct {
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/op", []string{"api"}},
 	{"internal/openapi", []string{"internal/op", "api"}},
-	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault", "internal/front/httpcache"}},
+	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault", "internal/front/httpwire"}},
 	{"internal/guard", []string{"internal/op", "api", "internal/audit", "internal/store", "internal/fault"}},
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
 	{"internal/pki/acme", []string{"api", "internal/fault"}},

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
 
-	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/transfer/cryptech"
 )
 
@@ -271,30 +270,12 @@ func (a *app) withHSM(ctx context.Context, f *backupFlags, stdinTaken bool, do f
 	if f.hsm.module == "" && f.hsm.config == "" {
 		return usagef("the HSM token must be named: --module FILE, with --label, or --config of a server")
 	}
-	e, err := f.hsm.examination()
-	if err != nil {
-		return err
-	}
-	pin, err := f.pin.read(ctx, a, "Wheel PIN", stdinTaken)
-	if err != nil {
-		return err
-	}
-	defer clear(pin)
-	if len(pin) == 0 {
-		return usagef("the PIN is empty")
-	}
-	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	hsm, closeHSM, err := server.OpenModule(ctx, &config.Token{Label: e.Label, PKCS11: e.Module}, pin, log)
-	if err != nil {
-		return fault.Wrap(fault.Denied, err, "Couldn't log into HSM")
-	}
-	b := a.newBackup(f, false)
-	b.HSM = hsm
-	if err := do(b); err != nil {
-		_ = closeHSM() // ends processes; the error counts
-		return err
-	}
-	return closeHSM()
+	refused := func(err error) error { return fault.Wrap(fault.Denied, err, "Couldn't log into HSM") }
+	return a.onModule(ctx, &f.hsm, func() ([]byte, error) { return f.pin.read(ctx, a, "Wheel PIN", stdinTaken) }, refused, func(hsm token.Mover) error {
+		b := a.newBackup(f, false)
+		b.HSM = hsm
+		return do(b)
+	})
 }
 
 // fromEnvironment takes what names the HSM token from the environment, unless flags

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -14,9 +13,8 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/client"
-	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/fault"
-	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/transfer"
 )
 
@@ -39,33 +37,14 @@ func (f *hsmFlags) flags(cmd *cobra.Command) {
 
 // open logs in to the HSM token for the time of do.
 func (f *hsmFlags) open(ctx context.Context, a *app, do func(transfer.Token) error) error {
-	e, err := f.hsm.examination()
-	if err != nil {
-		return err
-	}
-	pin, err := f.pin.read(ctx, a, "User PIN", false)
-	if err != nil {
-		return err
-	}
-	defer clear(pin)
-	if len(pin) == 0 {
-		return usagef("the PIN is empty")
-	}
-	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	hsm, closeHSM, err := server.OpenModule(ctx, &config.Token{Label: e.Label, PKCS11: e.Module}, pin, log)
-	if err != nil {
-		return fault.Wrap(fault.Denied, err, "log in to the HSM token: %v", err)
-	}
-	t, ok := hsm.(transfer.Token)
-	if !ok {
-		err = errors.New("this HSM token takes part in no transfer")
-	} else {
-		err = do(t)
-	}
-	if cerr := closeHSM(); err == nil {
-		err = cerr
-	}
-	return err
+	refused := func(err error) error { return fault.Wrap(fault.Denied, err, "log in to the HSM token: %v", err) }
+	return a.onModule(ctx, &f.hsm, func() ([]byte, error) { return f.pin.read(ctx, a, "User PIN", false) }, refused, func(hsm token.Mover) error {
+		t, ok := hsm.(transfer.Token)
+		if !ok {
+			return errors.New("this HSM token takes part in no transfer")
+		}
+		return do(t)
+	})
 }
 
 func (a *app) transferPrepareCommand() *cobra.Command {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/front/httpwire"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/op"
 )
@@ -126,12 +127,9 @@ func (c *call) decode(req any) ([]string, error) {
 			return nil, fault.New(fault.MediaType, "the Content-Type is %q; requests to an ACME server are application/jose+json", text)
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.MaxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, fault.New(fault.TooLarge, "the body is larger than %d bytes", c.MaxBody)
-	}
+	body, err := httpwire.Body(c.w, c.r, c.MaxBody)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "the body was not received")
+		return nil, err
 	}
 	return nil, parseJWS(body, post)
 }

@@ -12,9 +12,7 @@ package distribution
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -25,7 +23,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
-	"github.com/claviger/claviger/internal/front/httpcache"
+	"github.com/claviger/claviger/internal/front/httpwire"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/op"
 )
@@ -160,14 +158,7 @@ func (f *Front) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(t), "application/ocsp-request") {
 		return nil, fault.New(fault.MediaType, "the Content-Type must be application/ocsp-request")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, f.o.MaxBody))
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, fault.New(fault.TooLarge, "the request is larger than %d bytes", f.o.MaxBody)
-	}
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "the body was not received")
-	}
-	return body, nil
+	return httpwire.Body(w, r, f.o.MaxBody)
 }
 
 // file is what operations answer whose answer is a file.
@@ -187,7 +178,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer) 
 		status = s.HTTPStatus()
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	if httpcache.Headers(w, r, a.Data, status, body, time.Now()) {
+	if httpwire.Headers(w, r, a.Data, status, body, time.Now()) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}

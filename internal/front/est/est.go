@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/front/httpwire"
 	"github.com/claviger/claviger/internal/guard"
 	"github.com/claviger/claviger/internal/op"
 )
@@ -206,12 +206,9 @@ func (c *call) decode(req any) ([]string, error) {
 			return nil, fault.New(fault.MediaType, "the Content-Type is %.100q; a certificate request is application/pkcs10, in base64", text)
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.MaxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, fault.New(fault.TooLarge, "the body is larger than %d bytes", c.MaxBody)
-	}
+	body, err := httpwire.Body(c.w, c.r, c.MaxBody)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "the body was not received")
+		return nil, err
 	}
 	into.CSR = string(body)
 	return nil, c.takeConnection(into)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
-	"github.com/claviger/claviger/internal/front/httpcache"
+	"github.com/claviger/claviger/internal/front/httpwire"
 	"github.com/claviger/claviger/internal/guard"
 )
 
@@ -56,7 +56,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, a *guard.Answer
 	if file, ok := a.Data.(raw); ok && !isNothing(a.Data) {
 		contentType, body := file.Raw()
 		status := statusOf(a.Data)
-		if httpcache.Headers(w, r, a.Data, status, body, time.Now()) {
+		if httpwire.Headers(w, r, a.Data, status, body, time.Now()) {
 			status = http.StatusNotModified
 		}
 		h.deliver(w, status, []string{contentType}, body)

@@ -1,4 +1,4 @@
-package httpcache
+package httpwire
 
 import (
 	"net/http"

@@ -1,6 +1,6 @@
-// Package httpcache lets callers and caches keep answers that say how long they
-// hold, for fronts that speak HTTP.
-package httpcache
+// Package httpwire has what fronts that speak HTTP share: bodies of requests that
+// are bounded, and how long callers and caches may keep an answer.
+package httpwire
 
 import (
 	"crypto/sha256"
