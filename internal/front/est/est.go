@@ -85,8 +85,8 @@ var verbs = map[string]op.Verb{"cacerts": op.Read, "csrattrs": op.Read, enroll: 
 
 // absent are those that are not, with the reason.
 var absent = map[string]string{
-	"serverkeygen": "serverkeygen is not implemented: a device makes its own key and sends a certificate request to simpleenroll",
-	"fullcmc":      "fullcmc is not implemented: use simpleenroll and simplereenroll",
+	"serverkeygen": "serverkeygen is not offered: a device makes its own key and sends a certificate request to simpleenroll",
+	"fullcmc":      "fullcmc is not offered: use simpleenroll and simplereenroll",
 }
 
 // ServeHTTP answers one request, whatever happens.
