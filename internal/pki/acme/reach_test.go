@@ -33,10 +33,7 @@ const keyAuthorization = "token.thumbprint"
 func newReach(t *testing.T) *reach {
 	t.Helper()
 	r := &reach{dns: dnstest.New(t)}
-	inner, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Skipf("127.0.0.2 is not there: %v", err)
-	}
+	inner, outer := twoListeners(t)
 	t.Cleanup(func() { inner.Close() })
 	go func() {
 		for {
@@ -49,16 +46,31 @@ func newReach(t *testing.T) *reach {
 		}
 	}()
 	r.port = inner.Addr().(*net.TCPAddr).Port
-	outer, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
-	if err != nil {
-		t.Skipf("the same port of 127.0.0.1 is taken: %v", err)
-	}
 	s := &httptest.Server{Listener: outer, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { (*r.web.Load())(w, req) })}}
 	s.Start()
 	t.Cleanup(s.Close)
 	r.serve(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, keyAuthorization) })
 	r.Validator = &Validator{Resolver: r.dns.Address, Networks: networks("127.0.0.1/32"), HTTPPort: r.port, TLSPort: r.port}
 	return r
+}
+
+// twoListeners listens at one port of 127.0.0.2 and of 127.0.0.1. Another program may
+// have the port of the latter; then it tries others.
+func twoListeners(t *testing.T) (inner, outer net.Listener) {
+	t.Helper()
+	for range 20 {
+		inner, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outer, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", inner.Addr().(*net.TCPAddr).Port))
+		if err == nil {
+			return inner, outer
+		}
+		inner.Close()
+	}
+	t.Fatal("no port is free on both addresses")
+	return nil, nil
 }
 
 func (r *reach) serve(f http.HandlerFunc) { r.web.Store(&f) }
