@@ -1,0 +1,24 @@
+package programs
+
+import (
+	"os"
+	"testing"
+
+	"github.com/claviger/claviger/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// full tells whether everything is to be run, however long it takes.
+var full = os.Getenv("CLAVIGER_TEST_FULL") != ""
+
+// kinds of keys, by the names of key types in Claviger.
+var allKinds = []string{"rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521"}
+
+// kinds are those of this run.
+func kinds() []string {
+	if full {
+		return allKinds
+	}
+	return []string{"rsa-2048", "ecdsa-p256"}
+}
