@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/claviger/claviger/test/harness"
 )
 
 // nginx is an nginx with a master process and workers, in the background.
@@ -143,4 +145,22 @@ func TestNginx(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestNginxKey makes key, certificate and client token as docs/guides/nginx.md
+// says.
+func TestNginxKey(t *testing.T) {
+	t.Parallel()
+	need(t, "openssl", "openssl")
+	c, dir := embedded(t), t.TempDir()
+	write(t, dir, "www.hcl", file(t, "nginx.md", "/etc/claviger/www.hcl"))
+	env := environment("CLAVIGER_ADDR="+c.server.Addr, "CLAVIGER_TOKEN="+c.server.RootToken, "PATH="+filepath.Dir(harness.Binary(t))+":"+os.Getenv("PATH"))
+	out, err := run(t, env, "", "sh", "-c", "set -eu\ncd "+dir+"\n"+commands(t, "nginx.md", "claviger key create"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out, "Token         ") {
+		t.Errorf("no client token was made:\n%s", out)
+	}
+	mustRun(t, env, "openssl", "verify", "-CAfile", filepath.Join(c.dir, "ca.pem"), "-verify_hostname", "www.example.com", filepath.Join(dir, "www.pem"))
 }
