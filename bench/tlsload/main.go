@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -123,7 +122,7 @@ func load(o options, config *tls.Config, duration time.Duration) (latencies []ti
 			defer mu.Unlock()
 			latencies, failed = append(latencies, own...), failed+len(bad)
 			if len(bad) > 0 {
-				err = errors.Join(err, bad[0])
+				err = bad[0]
 			}
 		})
 	}

@@ -215,6 +215,14 @@ func children(pid int) []int {
 	return pids
 }
 
+// alive tells whether a process runs; one that ended and that nobody asked about
+// does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(rest, "Z")
+}
+
 // runAfter runs a program after the test, when its context is over.
 func runAfter(name string, args ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
