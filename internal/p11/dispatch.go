@@ -44,7 +44,9 @@ type operation func(ctx context.Context, s *Service, c *Caller, r *Reader, w *Wr
 
 var operations = [...]operation{
 	OpSlots: doSlots, OpInfo: doInfo, OpLogin: doLogin, OpFind: doFind, OpGet: doGet, OpSign: doSign, OpVerify: doVerify,
-	OpRandom: doRandom,
+	OpEncrypt: doEncrypt, OpDecrypt: doDecrypt, OpRandom: doRandom, OpGenerate: doGenerate, OpGeneratePair: doGeneratePair,
+	OpCreate: doCreate, OpCopy: doCopy, OpSet: doSet, OpDestroy: doDestroy, OpWrap: doWrap, OpUnwrap: doUnwrap, OpDerive: doDerive,
+	OpKeep: doKeep,
 }
 
 // Handle answers a request: what follows the length of its frame. The answer is

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/binary"
 	"math/big"
 	"slices"
 
@@ -76,18 +75,8 @@ func (e *entry) label() string {
 	return e.key.Name
 }
 
-// id is CKA_ID of a version: what was set counts for the newest.
-func (e *entry) id() []byte {
-	if len(e.key.ID) > 0 && e.version == &e.key.Versions[0] {
-		return e.key.ID
-	}
-	if len(e.version.Public) > 0 {
-		return idOf(e.version.Public)
-	}
-	return idOf(binary.BigEndian.AppendUint32([]byte(e.key.KeyID), uint32(e.version.Version)))
-}
-
-// idOf is the CKA_ID of a public key, in PKIX DER, that was given no other.
+// idOf is the CKA_ID of a public key, in PKIX DER, that was given no other: the
+// server does the same for its keys.
 func idOf(public []byte) []byte {
 	sum := sha256.Sum256(public)
 	return sum[:20]
@@ -109,7 +98,7 @@ func (e *entry) common(k *kind) Attributes {
 	as.addFlag(CKA_DESTROYABLE, e.key.Deletable && e.may("delete"))
 	as.addBytes(CKA_LABEL, []byte(e.label()))
 	as.addNumber(CKA_KEY_TYPE, k.ckk)
-	as.addBytes(CKA_ID, e.id())
+	as.addBytes(CKA_ID, e.version.ID)
 	as.addBytes(CKA_START_DATE, nil)
 	as.addBytes(CKA_END_DATE, nil)
 	as.addFlag(CKA_LOCAL, !e.key.Imported)
@@ -228,7 +217,7 @@ func (e *entry) certificate() Attributes {
 	der := e.version.Certificates[e.chain]
 	var as Attributes
 	if e.chain == 0 {
-		as = certificateAttributes(der, e.label(), e.id())
+		as = certificateAttributes(der, e.label(), e.version.ID)
 	} else {
 		as = certificateAttributes(der, "", nil)
 	}
