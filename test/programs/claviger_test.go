@@ -2,6 +2,7 @@ package programs
 
 import (
 	"crypto"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,6 +18,7 @@ type claviger struct {
 	server *harness.Server
 	root   *client.Client
 	dir    string
+	socket string // of the server, for the module
 	agent  *agent // nil where programs reach the server's own socket
 }
 
@@ -29,13 +31,23 @@ type agent struct {
 // embedded starts a server on the embedded token.
 func embedded(t testing.TB) *claviger {
 	t.Helper()
-	return prepare(t, harness.Embedded(t, harness.Options{Listen: free(t)}))
+	return launch(t, harness.Embedded)
 }
 
 // onSoftHSM starts a server on a new SoftHSM2 token.
 func onSoftHSM(t testing.TB) *claviger {
 	t.Helper()
-	return prepare(t, harness.SoftHSM(t, harness.Options{Listen: free(t)}))
+	return launch(t, harness.SoftHSM)
+}
+
+// launch starts a server that listens at the same address after each restart,
+// and at a socket for the module.
+func launch(t testing.TB, start func(testing.TB, harness.Options) *harness.Server) *claviger {
+	t.Helper()
+	socket := shortSocket(t)
+	c := prepare(t, start(t, harness.Options{Listen: free(t), Sections: fmt.Sprintf("[front.pkcs11]\nenabled = true\naddress = \"unix:%s\"\nmode = \"0666\"\n", socket)}))
+	c.socket = socket
+	return c
 }
 
 // prepare mounts the engines and makes an authority.
@@ -114,7 +126,14 @@ func (c *claviger) startAgent(t testing.TB) {
 
 // ways to a server, by which programs reach it through the module. The first
 // is taken in every run.
-var ways []way
+var ways = []way{
+	{"socket", func(t testing.TB) *provider { return bySocket(t, embedded(t)) }},
+	{"socket-softhsm2", func(t testing.TB) *provider { return bySocket(t, onSoftHSM(t)) }},
+}
+
+// loginWays are ways to a server by which the application shows its own client
+// token.
+var loginWays = ways[:1]
 
 type way struct {
 	name  string
@@ -134,9 +153,22 @@ func eachWay(t *testing.T, test func(t *testing.T, p *provider)) {
 	}
 }
 
+// bySocket is the way through the server's own socket, with a client token as PIN.
+func bySocket(t testing.TB, c *claviger) *provider {
+	t.Helper()
+	return &provider{
+		name: "socket", module: module(t), env: []string{"CLAVIGER_PKCS11_SOCKET=" + c.socket}, pin: c.policy(t, "programs", keyPolicy),
+		dir: c.dir, cas: filepath.Join(c.dir, "ca.pem"), maker: c, claviger: c,
+	}
+}
+
+// keyPolicy lets a program use every key.
+const keyPolicy = `path "transit/*" { capabilities = ["create", "read", "update", "delete", "list"] }`
+
 // withAgent starts an agent for a server at an address, in a network namespace if
 // there is one, with a client token of its own.
 func withAgent(t testing.TB, c *claviger, address string, n *network) *provider {
 	t.Helper()
+	t.Skip("no agent yet")
 	return nil
 }
