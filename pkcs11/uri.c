@@ -48,13 +48,17 @@ static bool decode(char *to, size_t size, const char *from, size_t n, bool query
 
 static bool path_attribute(struct config *c, const char *name, const char *value, struct why *why)
 {
+	if (strcmp(name, "slot-id") == 0 && c->one_slot)
+		return refuse(why, "uri: slot-id must come once");
 	if (strcmp(name, "slot-id") == 0)
 		return config_set(c, "slot", value, why);
 	if (strcmp(name, "token") != 0)
 		return refuse(why, "uri: %s does not choose a slot; token and slot-id do", name);
+	if (c->label[0])
+		return refuse(why, "uri: token must come once");
 	if (!*value || strlen(value) >= sizeof c->label)
 		return refuse(why, "uri: token must have 1 to %zu bytes", sizeof c->label - 1);
-	snprintf(c->label, sizeof c->label, "%s", value);
+	memcpy(c->label, value, strlen(value) + 1);
 	return true;
 }
 
@@ -64,6 +68,8 @@ static bool query_attribute(struct config *c, const char *name, const char *valu
 		return refuse(why, "uri: pin-value would show the client token; use pin-source=file:/path");
 	if (strcmp(name, "pin-source") != 0)
 		return refuse(why, "uri: %s is unknown here; pin-source is known", name);
+	if (c->pin_file[0])
+		return refuse(why, "uri: pin-source must come once");
 	return config_set(c, "pin_file", strncmp(value, "file:", 5) == 0 ? value + 5 : value, why);
 }
 
@@ -100,7 +106,8 @@ static bool attributes(struct config *c, const char *text, size_t n, bool query,
 	return true;
 }
 
-/* uri_apply takes slot and pin-source of a URI into c. */
+/* uri_apply takes slot and pin-source of a URI into c: the slot it names, and no
+ * other, counts from here on; without a pin-source that of before stays. */
 bool uri_apply(struct config *c, const char *uri, struct why *why)
 {
 	struct config next = *c;
@@ -109,9 +116,14 @@ bool uri_apply(struct config *c, const char *uri, struct why *why)
 	uri += 7;
 	const char *query = strchr(uri, '?');
 	size_t n = query ? (size_t)(query - uri) : strlen(uri);
-	next.label[0] = 0;
+	next.label[0] = next.pin_file[0] = 0;
+	next.one_slot = false;
 	if (!attributes(&next, uri, n, false, why) || (query && !attributes(&next, query + 1, strlen(query + 1), true, why)))
 		return false;
+	if (query && !query[1])
+		return refuse(why, "uri: nothing follows the question mark");
+	if (!next.pin_file[0])
+		memcpy(next.pin_file, c->pin_file, sizeof next.pin_file);
 	*c = next;
 	return true;
 }
