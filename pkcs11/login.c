@@ -60,6 +60,8 @@ CK_RV C_Login(CK_SESSION_HANDLE h, CK_USER_TYPE user, CK_UTF8CHAR *pin, CK_ULONG
 		return CKR_USER_TYPE_INVALID;
 	if (n && !pin)
 		return CKR_ARGUMENTS_BAD;
+	while (n && (pin[n - 1] == '\n' || pin[n - 1] == '\r'))
+		n--; /* programs read PINs from files, with the end of the line */
 	if (n > MAX_TOKEN)
 		return CKR_PIN_LEN_RANGE;
 	if (logged_in(slot))

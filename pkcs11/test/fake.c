@@ -436,9 +436,10 @@ void fake_start(void)
 	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 512))
 		abort();
 	atomic_store(&fake->connections, 0);
-	fake->pid = fork();
-	if (fake->pid == 0)
+	pid_t pid = fork();
+	if (pid == 0)
 		run(fd);
+	fake->pid = pid; /* by the parent only: the memory is shared */
 	close(fd);
 }
 
