@@ -19,6 +19,8 @@ type claviger struct {
 	root   *client.Client
 	dir    string
 	socket string // of the server, for the module
+	https  string // the listener with TLS, and its certificate's file
+	cert   string
 	agent  *agent // nil where programs reach the server's own socket
 }
 
@@ -26,6 +28,7 @@ type claviger struct {
 type agent struct {
 	*process
 	config, socket string
+	network        *network // where it runs, if that is not here
 }
 
 // embedded starts a server on the embedded token.
@@ -40,14 +43,32 @@ func onSoftHSM(t testing.TB) *claviger {
 	return launch(t, harness.SoftHSM)
 }
 
-// launch starts a server that listens at the same address after each restart,
-// and at a socket for the module.
+// launch starts a server that listens at the same addresses after each restart,
+// with and without TLS, and at a socket for the module.
 func launch(t testing.TB, start func(testing.TB, harness.Options) *harness.Server) *claviger {
 	t.Helper()
-	socket := shortSocket(t)
-	c := prepare(t, start(t, harness.Options{Listen: free(t), Sections: fmt.Sprintf("[front.pkcs11]\nenabled = true\naddress = \"unix:%s\"\nmode = \"0666\"\n", socket)}))
-	c.socket = socket
+	socket, https, dir := shortSocket(t), free(t), t.TempDir()
+	cert, key := selfSigned(t, dir)
+	c := prepare(t, start(t, harness.Options{Listen: free(t), Sections: fmt.Sprintf(`[[listener]]
+address = %q
+tls_cert = %q
+tls_key = %q
+[front.pkcs11]
+enabled = true
+address = "unix:%s"
+mode = "0666"
+`, https, cert, key, socket)}))
+	c.socket, c.https, c.cert = socket, "https://"+https, cert
 	return c
+}
+
+// selfSigned makes a certificate for a listener and its key.
+func selfSigned(t testing.TB, dir string) (cert, key string) {
+	t.Helper()
+	cert, key = filepath.Join(dir, "listener.pem"), filepath.Join(dir, "listener.key")
+	mustRun(t, environment(), need(t, "openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+		"-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", key, "-out", cert)
+	return cert, key
 }
 
 // prepare mounts the engines and makes an authority.
@@ -117,23 +138,29 @@ func (c *claviger) policy(t testing.TB, name, text string) string {
 	return auth.ClientToken
 }
 
-// startAgent starts the agent again after it ended.
+// startAgent starts the agent, again if it ended.
 func (c *claviger) startAgent(t testing.TB) {
 	t.Helper()
-	c.agent.process = start(t, environment(), harness.Binary(t), "agent", "--config", c.agent.config)
+	line := []string{harness.Binary(t), "agent", "--config", c.agent.config}
+	if c.agent.network != nil {
+		line = c.agent.network.inside(line...)
+	}
+	c.agent.process = start(t, environment(), line[0], line[1:]...)
 	c.agent.wait(t, "the agent does not listen", func() bool { return listens(c.agent.socket) })
 }
 
 // ways to a server, by which programs reach it through the module. The first
 // is taken in every run.
 var ways = []way{
+	{"agent", func(t testing.TB) *provider { return byAgent(t, embedded(t)) }},
+	{"agent-softhsm2", func(t testing.TB) *provider { return byAgent(t, onSoftHSM(t)) }},
 	{"socket", func(t testing.TB) *provider { return bySocket(t, embedded(t)) }},
 	{"socket-softhsm2", func(t testing.TB) *provider { return bySocket(t, onSoftHSM(t)) }},
 }
 
 // loginWays are ways to a server by which the application shows its own client
 // token.
-var loginWays = ways[:1]
+var loginWays = ways[2:3]
 
 type way struct {
 	name  string
@@ -165,10 +192,25 @@ func bySocket(t testing.TB, c *claviger) *provider {
 // keyPolicy lets a program use every key.
 const keyPolicy = `path "transit/*" { capabilities = ["create", "read", "update", "delete", "list"] }`
 
-// withAgent starts an agent for a server at an address, in a network namespace if
-// there is one, with a client token of its own.
-func withAgent(t testing.TB, c *claviger, address string, n *network) *provider {
+// byAgent is the way through an agent, which has the client token.
+func byAgent(t testing.TB, c *claviger) *provider {
 	t.Helper()
-	t.Skip("no agent yet")
-	return nil
+	return withAgent(t, c, "addresses = [\""+c.https+"\"]\nca_cert = \""+c.cert+"\"\n", nil)
+}
+
+// withAgent starts an agent with a section [server], in a network namespace if
+// there is one.
+func withAgent(t testing.TB, c *claviger, server string, n *network) *provider {
+	t.Helper()
+	token := write(t, c.dir, "token", c.policy(t, "programs", keyPolicy)+"\n")
+	if err := os.Chmod(token, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.agent = &agent{socket: shortSocket(t), network: n}
+	c.agent.config = write(t, c.dir, "agent.toml", fmt.Sprintf("socket = %q\nmode = \"0666\"\n[server]\n%s[token]\nsource = \"file\"\nfile = %q\n", c.agent.socket, server, token))
+	c.startAgent(t)
+	return &provider{
+		name: "agent", module: module(t), env: []string{"CLAVIGER_PKCS11_SOCKET=" + c.agent.socket},
+		dir: c.dir, cas: filepath.Join(c.dir, "ca.pem"), maker: c, claviger: c,
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-const modulePath = "/usr/local/lib/claviger/libclaviger-pkcs11.so"
+const modulePath = "/usr/local/lib/pkcs11/libclaviger-pkcs11.so"
 
 // engine skips the test if OpenSSL has no engine for PKCS#11.
 func engine(t testing.TB) {
