@@ -195,14 +195,25 @@ const keyPolicy = `path "transit/*" { capabilities = ["create", "read", "update"
 // byAgent is the way through an agent, which has the client token.
 func byAgent(t testing.TB, c *claviger) *provider {
 	t.Helper()
-	return withAgent(t, c, "addresses = [\""+c.https+"\"]\nca_cert = \""+c.cert+"\"\n", nil)
+	return withAgent(t, c, c.overTLS(), nil)
 }
 
-// withAgent starts an agent with a section [server], in a network namespace if
-// there is one.
+// overTLS is an agent's section [server].
+func (c *claviger) overTLS() string {
+	return fmt.Sprintf("addresses = [%q]\nca_cert = %q\n", c.https, c.cert)
+}
+
+// withAgent starts an agent with a section [server] and a client token that may
+// use every key, in a network namespace if there is one.
 func withAgent(t testing.TB, c *claviger, server string, n *network) *provider {
 	t.Helper()
-	token := write(t, c.dir, "token", c.policy(t, "programs", keyPolicy)+"\n")
+	return withToken(t, c, server, n, c.policy(t, "programs", keyPolicy))
+}
+
+// withToken is withAgent for a client token.
+func withToken(t testing.TB, c *claviger, server string, n *network, own string) *provider {
+	t.Helper()
+	token := write(t, c.dir, "token", own+"\n")
 	if err := os.Chmod(token, 0o600); err != nil {
 		t.Fatal(err)
 	}
