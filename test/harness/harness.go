@@ -203,7 +203,8 @@ func (s *Server) configure(t testing.TB, o Options, token string) {
 	t.Helper()
 	s.Config = filepath.Join(s.Dir, "claviger.toml")
 	s.args = []string{"server", "--config", s.Config}
-	text := fmt.Sprintf("data_dir = %q\n[[listener]]\naddress = %q\n%s%s\n", filepath.Join(s.Dir, "data"), cmp.Or(o.Address, "127.0.0.1:0"), token, o.Sections)
+	listen := cmp.Or(o.Address, "127.0.0.1:0")
+	text := fmt.Sprintf("data_dir = %q\n[[listener]]\naddress = %q\n%s%s\n", filepath.Join(s.Dir, "data"), listen, token, o.Sections)
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
