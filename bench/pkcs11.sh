@@ -4,7 +4,7 @@
 # and in Claviger on SoftHSM2 through its module, by the server's socket and by
 # the agent over TLS; on the same cores, in turn, with the load generator there too.
 # Arguments: the program, the module, the seconds of a round, the rounds, the
-# connections. It needs nginx-light, libengine-pkcs11-openssl, softhsm2, p11-kit,
+# connections. It needs curl, jq, nginx-light, libengine-pkcs11-openssl, softhsm2, p11-kit,
 # openssl and opensc, and leaves nothing behind.
 set -eu
 claviger=$(realpath "${1:-bin/claviger}")
@@ -172,6 +172,11 @@ processes() {
 	agent) printf '%s\n%s\n' "$server" "$agent" ;;
 	esac
 }
+# One handshake after the other first: SoftHSM2 reads wrong what another process
+# writes while it logs in, so workers that begin together may fail for good.
+for port in $(seq 18530 18539); do
+	"$dir/tlsload" -addr "127.0.0.1:$port" -connections 1 -duration 2s >/dev/null
+done
 for round in $(seq "$rounds"); do
 	for type in ec rsa; do
 		port=18530
