@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/claviger/claviger/internal/store"
@@ -77,13 +78,24 @@ func (s *Store) write() {
 	}
 }
 
+// maxYields bounds how often a commit lets others run before it begins.
+const maxYields = 4
+
+// gather completes a group. A commit costs as much as several changes, so
+// goroutines that can run now do so first: on a busy machine their changes join
+// the group; where nothing else can run, this waits for nothing.
 func (s *Store) gather(group []*request) []*request {
+	yields := 0
 	for len(group) < maxGroup {
 		select {
 		case r := <-s.queue:
 			group = append(group, r)
 		default:
-			return group
+			if yields == maxYields {
+				return group
+			}
+			yields++
+			runtime.Gosched()
 		}
 	}
 	return group
