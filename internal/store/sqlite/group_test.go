@@ -9,7 +9,7 @@ import (
 // run when it begins. It is not parallel: others must not run on other threads.
 func TestGroupLetsOthersJoin(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	s := &Store{queue: make(chan *request)}
+	s := &Store{queue: make(chan *request), company: true}
 	const callers = 8
 	for range callers {
 		go func() { s.queue <- &request{} }()
@@ -19,10 +19,28 @@ func TestGroupLetsOthersJoin(t *testing.T) {
 	}
 }
 
+// Who was alone lately does not let others run first. The scheduler may do so
+// now and then by itself, but not each time.
+func TestGroupOfOne(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s := &Store{queue: make(chan *request)}
+	for range 50 {
+		ran := make(chan struct{})
+		go close(ran)
+		s.gather([]*request{{}})
+		select {
+		case <-ran:
+		default:
+			return
+		}
+	}
+	t.Error("others ran before each commit")
+}
+
 // A group is not larger than it may be; the others wait for the next one.
 func TestGroupIsBounded(t *testing.T) {
 	t.Parallel()
-	s := &Store{queue: make(chan *request)}
+	s := &Store{queue: make(chan *request), company: true}
 	for range maxGroup + 1 {
 		go func() { s.queue <- &request{} }()
 	}

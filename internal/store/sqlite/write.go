@@ -74,6 +74,7 @@ func (s *Store) write() {
 		}
 		group = s.gather(group)
 		s.commit(group)
+		s.company = len(group) > 1
 		clear(group)
 	}
 }
@@ -81,9 +82,9 @@ func (s *Store) write() {
 // maxYields bounds how often a commit lets others run before it begins.
 const maxYields = 4
 
-// gather completes a group. A commit costs as much as several changes, so
-// goroutines that can run now do so first: on a busy machine their changes join
-// the group; where nothing else can run, this waits for nothing.
+// gather completes a group. A commit costs as much as several changes, so where
+// the last one was shared, goroutines that can run now do so first: their changes
+// join the group. Where nothing else can run, this waits for nothing.
 func (s *Store) gather(group []*request) []*request {
 	yields := 0
 	for len(group) < maxGroup {
@@ -91,7 +92,7 @@ func (s *Store) gather(group []*request) []*request {
 		case r := <-s.queue:
 			group = append(group, r)
 		default:
-			if yields == maxYields {
+			if yields == maxYields || !s.company && len(group) < 2 {
 				return group
 			}
 			yields++

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Requests of goroutines that can run go to the worker in one write. It is not
+// While the worker has something to do, requests of goroutines that can run go to the worker in one write. It is not
 // parallel: others must not run on other threads.
 func TestSubmitSharesAWrite(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -24,7 +24,7 @@ func TestSubmitSharesAWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proc{cfg: &Config{}, raw: raw, waiting: map[uint32]pending{}}
+	p := &proc{cfg: &Config{}, raw: raw, seq: 1, waiting: map[uint32]pending{1: {}}}
 	const callers = 8
 	var wg sync.WaitGroup
 	for range callers {
