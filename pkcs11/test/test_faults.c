@@ -2,8 +2,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
-#include <dirent.h>
 #include <unistd.h>
 
 #include "fake.h"
@@ -77,6 +77,11 @@ static void restarts(void)
 	pthread_join(t, NULL);
 	fake_stop();
 	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
+	CK_MECHANISM pair = {0x1040, NULL, 0};
+	CK_OBJECT_HANDLE h;
+	int64_t start = now_ms();
+	check(f->C_GenerateKey(s, &pair, NULL, 0, &h), CKR_DEVICE_ERROR);
+	check(now_ms() - start < 2 * deadline, true); /* keys may take a minute, but not to reach nobody */
 	unlink(fake->path);
 	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
 	fake_start();
@@ -177,13 +182,12 @@ static void threads(void)
 	check(atomic_load(&fake->connections) <= 65, true);
 }
 
-static int descriptors(void)
+static int sockets(void)
 {
 	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	while (readdir(d))
-		n++;
-	closedir(d);
+	struct stat st;
+	for (int fd = 3; fd < 1024; fd++)
+		n += fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 	return n;
 }
 
@@ -249,10 +253,11 @@ static void fork_busy(void)
 	for (int i = 0; i < 60; i++) {
 		pid_t child = fork();
 		if (child == 0) {
-			check(descriptors() < 12, true); /* none of the parent's connections */
+			check(sockets(), 0); /* none of the parent's connections */
 			for (int k = 0; k < 5; k++)
 				ok(sign());
-			_exit(0);
+			/* What other threads had is lost in the child; valgrind shall not look for it. */
+			execl("/bin/true", "true", (char *)NULL);
 		}
 		ok(sign());
 		ends_well(child);
