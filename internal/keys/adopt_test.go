@@ -130,6 +130,48 @@ func TestAdoptRefuses(t *testing.T) {
 	}
 }
 
+// An object whose key knows it by another name takes its place again, if it has the
+// same public key and the former one is gone. Anything else is refused and changes nothing.
+func TestAdoptAgain(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, true)
+	for _, o := range []struct {
+		typ   token.Type
+		label string
+	}{{token.P256, "pair"}, {token.P256, "other"}, {token.AES256, "data"}, {token.AES256, "data2"}} {
+		e.foreign(o.typ, o.label, []byte(o.label))
+	}
+	for _, name := range []string{"pair", "data"} {
+		_, err := e.adoptKey(bg, call(), &api.AdoptKey{Name: name, Label: name})
+		must(t, err)
+	}
+	sig, err := e.sign(bg, call(), &api.Sign{Name: "pair", Input: []byte("m")})
+	must(t, err)
+	again := func(label string) error {
+		_, err := e.adoptKey(bg, call(), &api.AdoptKey{Name: "pair", Label: label})
+		return err
+	}
+	wantFault(t, again("other"), fault.Conflict, "is not of this object")
+	rename := func(from, to string) {
+		_, err := e.hsm.Token.(*soft.Token).Rename(token.ObjectName{Label: from}, token.ObjectName{Label: to, ID: []byte("new")})
+		must(t, err)
+	}
+	rename("pair", "moved")
+	wantFault(t, again("other"), fault.Conflict, "public key of a version whose object is gone")
+	for range 2 {
+		must(t, again("moved"))
+		e.restart()
+	}
+	v, err := e.verify(bg, call(), &api.Verify{Name: "pair", Input: []byte("m"), Signature: sig.Signature})
+	if must(t, err); !*v.Valid {
+		t.Error("another key took the place")
+	}
+	_, err = e.sign(bg, call(), &api.Sign{Name: "pair", Input: []byte("m")})
+	must(t, err)
+	_, err = e.adoptKey(bg, call(), &api.AdoptKey{Name: "data", Label: "data2"})
+	wantFault(t, err, fault.Conflict, "is not of this object")
+}
+
 func TestListObjects(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, true)
