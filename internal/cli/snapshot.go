@@ -290,15 +290,16 @@ that order. From then on the same custodians unseal with the new token.`,
 			"  claviger snapshot restore --new-hsm --pin-file spare.pin --public-key audit.pem /backup/claviger.snap",
 		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := config.Load(configPath(cmd, f.config))
-			if err != nil {
-				return err
-			}
 			if r.NewToken && r.AnyToken {
 				return usagef("--new-hsm and --any-token exclude each other")
 			}
 			ask := a.secretReader()
+			var err error
 			if r.PIN, err = f.newHSM(a, ask, r.NewToken); err != nil {
+				return err
+			}
+			cfg, err := config.Load(configPath(cmd, f.config))
+			if err != nil {
 				return err
 			}
 			p := newProgress(&a.ui, "Restored")

@@ -43,16 +43,17 @@ status is 0 if every key opened, 1 if not.`,
 			"  claviger snapshot rehearse --config spare.toml --new-hsm --pin-file spare.pin /backup/claviger.snap",
 		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			ask := a.secretReader()
+			var err error
+			if r.PIN, err = f.newHSM(a, ask, r.NewToken); err != nil {
+				return err
+			}
 			cfg, err := config.Load(configPath(cmd, f.config))
 			if err != nil {
 				return err
 			}
 			p := newProgress(&a.ui, "Read")
 			r.File = f.file(args[0], p)
-			ask := a.secretReader()
-			if r.PIN, err = f.newHSM(a, ask, r.NewToken); err != nil {
-				return err
-			}
 			r.Share, r.Logger = shares(ask), slog.New(slog.DiscardHandler)
 			result, err := r.Run(cmd.Context(), cfg)
 			p.end()
