@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/internal/token"
@@ -166,6 +167,37 @@ func TestCarryKEKRefused(t *testing.T) {
 	}
 	if err := source.TakeKEK(within(t), k.ID, k.Label, w, true); !errors.Is(err, token.ErrExists) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What a token does not wrap is said before anything leaves.
+func TestTryCarry(t *testing.T) {
+	t.Parallel()
+	h, _ := openSource(t, true)
+	own, err := h.Generate(within(t), token.Spec{Type: token.P256, Place: token.PlaceObject, ID: newMoveID(), Label: "own"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := h.Generate(within(t), token.Spec{Type: token.P256, Place: token.PlaceWrapped, ID: newMoveID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.TryCarry(within(t), []token.Stored{wrapped, wrapped}); err != nil {
+		t.Error(err)
+	}
+	if err := h.TryCarry(within(t), []token.Stored{wrapped, own}); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "CKA_EXTRACTABLE") {
+		t.Errorf("an object that can't leave: %v", err)
+	}
+	own.ID = newMoveID()
+	if err := h.TryCarry(within(t), []token.Stored{own}); !errors.Is(err, token.ErrNotFound) {
+		t.Errorf("an object that is not there: %v", err)
+	}
+	if err := h.TryCarry(within(t), make([]token.Stored, maxCarried+1)); !errors.Is(err, token.ErrUnsupported) {
+		t.Errorf("too many: %v", err)
+	}
+	stays, _ := openSource(t, false)
+	if err := stays.TryCarry(within(t), []token.Stored{wrapped}); !errors.Is(err, token.ErrUnsupported) {
+		t.Errorf("a KEK that is not transferable: %v", err)
 	}
 }
 
