@@ -81,7 +81,9 @@ func (m *machine) lost(t *testing.T, commands string) []string {
 		t.Fatalf("a rehearsal with keys that are lost ended with %v\n%s", err, out)
 	}
 	text, err := os.ReadFile(filepath.Join(m.dir, "shown"))
-	var shown struct{ Failed []struct{ Key, Protection string } }
+	var shown struct {
+		Failed []struct{ Key, Protection string }
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &shown)
 	}

@@ -2,7 +2,9 @@ package worker
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // openSource opens a token with system keys.
@@ -198,6 +201,36 @@ func TestTryCarry(t *testing.T) {
 	stays, _ := openSource(t, false)
 	if err := stays.TryCarry(within(t), []token.Stored{wrapped}); !errors.Is(err, token.ErrUnsupported) {
 		t.Errorf("a KEK that is not transferable: %v", err)
+	}
+}
+
+// Nothing is wrapped for a KEKEK with a small public exponent, whatever the module
+// would do: with 1 the secret would leave in clear.
+func TestSmallExponent(t *testing.T) {
+	t.Parallel()
+	h, d := openSource(t, true)
+	good := makeCarrier(t, h)
+	key, err := h.Generate(within(t), token.Spec{Type: token.AES256, Place: token.PlaceWrapped, ID: newMoveID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokentest.Tool(t, softHSM, "test", testPIN, d.cfg.Env, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "0102", "--label", "pair", "--extractable")
+	for _, e := range []int{1, 3, 17, 257} {
+		der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: rsaPublic(t, good.Public).N, E: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantExponent := func(what string, err error) {
+			if !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "public exponent") {
+				t.Errorf("%s under a KEKEK with exponent %d: %v", what, e, err)
+			}
+		}
+		_, err = h.CarryKEK(within(t), der, good.Paddings)
+		wantExponent("the KEK", err)
+		_, err = h.Carry(within(t), der, good.Paddings, []token.Stored{key})
+		wantExponent("a wrapped key", err)
+		_, _, err = h.MoveOut(within(t), der, token.Half{Label: "pair", ID: []byte{1, 2}, Private: true})
+		wantExponent("an object", err)
 	}
 }
 
