@@ -120,6 +120,9 @@ func (s *Service) crypt(ctx context.Context, c *Caller, handle uint64, q *api.P1
 	if err := blocks(q, data, what == "encrypt"); err != nil {
 		return nil, err
 	}
+	if what == "encrypt" && !e.version.Signs {
+		return nil, errNotNew
+	}
 	q.Version, q.Input = e.version.Version, data
 	if q.Input == nil {
 		q.Input = []byte{}
@@ -155,6 +158,7 @@ func encryptRSA(public any, m *Mechanism, data []byte) ([]byte, error) {
 		if most := p.Size() - 11; len(data) > most {
 			return nil, fail(CKR_DATA_LEN_RANGE, "%d bytes are more than the %d that this key encrypts", len(data), most)
 		}
+		//lint:ignore SA1019 CKM_RSA_PKCS is what the caller asks for.
 		out, err := rsa.EncryptPKCS1v15(rand.Reader, p, data)
 		return out, refused(err)
 	}
