@@ -157,7 +157,7 @@ static void login_needed(void)
 	ok(f->C_GenerateRandom(s, random, sizeof random)); /* the kernel's */
 	check(memcmp(random, zero, sizeof zero) != 0, true);
 	check(fake_count(OP_RANDOM), 0);
-	ok(f->C_Login(s, CKU_USER, BYTES("good")));
+	ok(f->C_Login(s, CKU_USER, BYTES("good\n"))); /* as read from a file */
 	check(find(NULL, 0, h, 10, 10), 9);
 	ok(f->C_SignInit(s, &m, EC_PRIVATE));
 	ok(f->C_Logout(s));
@@ -266,7 +266,7 @@ static void signs(void)
 
 static void ciphers(void)
 {
-	CK_BYTE iv[16] = "0123456789abcde", plain[1000], whole[1024], parts[1024];
+	CK_BYTE iv[16] = "0123456789abcde", plain[1000], whole[1024] = {0}, parts[1024];
 	CK_MECHANISM m[2] = {{CKM_AES_CBC, iv, 16}, {CKM_AES_CBC_PAD, iv, 16}}, rsa = {CKM_RSA_PKCS, NULL, 0};
 	for (size_t i = 0; i < sizeof plain; i++)
 		plain[i] = (CK_BYTE)(i * 3);
