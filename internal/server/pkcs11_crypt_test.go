@@ -281,6 +281,17 @@ func unwraps(t *testing.T, c *Client, private *p11.Object, secret []byte) {
 	if _, form, ok := Value(token, p11.CKA_VALUE); !ok || form != p11.FormWithheld || token.Handle == 0 {
 		t.Errorf("the token's key has its value in form %d", form)
 	}
+	iv := make([]byte, 16)
+	there := must[[]byte](t)(c.Crypt(p11.OpEncrypt, token.Handle, p11.CKM_AES_CBC, rawParam(iv), iv))
+	here := must[[]byte](t)(c.Bytes(p11.OpEncrypt, func(w *p11.Writer) {
+		w.U64(0)
+		w.Attributes(session.Attributes)
+		Mechanism(w, p11.CKM_AES_CBC, rawParam(iv))
+		w.Bytes(iv)
+	}))
+	if !bytes.Equal(there, here) {
+		t.Errorf("the unwrapped key encrypts to %x there, to %x here", there, here)
+	}
 	if _, err := unwrap(Flag(template, p11.CKA_SENSITIVE, true)); Code(err) != p11.CKR_TEMPLATE_INCONSISTENT {
 		t.Errorf("a sensitive key of a session: %v", err)
 	}
