@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -274,7 +275,9 @@ func (d *Document) Read(field, path string) ([]byte, error) {
 	if len(data) > MaxInput {
 		return nil, invalid("%s: %s has more than %d bytes", field, path, MaxInput)
 	}
-	d.inputs = append(d.inputs, File{Name: path, SHA256: sum(data)})
+	if in := (File{Name: path, SHA256: sum(data)}); !slices.Contains(d.inputs, in) {
+		d.inputs = append(d.inputs, in)
+	}
 	return data, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -58,11 +59,19 @@ func (k *Key) Owner() string {
 	if len(k.entity.Identities) == 0 {
 		return ""
 	}
-	id := []rune(slices.Min(slices.Collect(maps.Keys(k.entity.Identities))))
+	id := []rune(strings.Map(visible, slices.Min(slices.Collect(maps.Keys(k.entity.Identities)))))
 	if len(id) > maxOwner {
 		id = append(id[:maxOwner], '…')
 	}
 	return string(id)
+}
+
+// visible takes from a user ID what could make other lines of it.
+func visible(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 func (k *Key) ownerNote() string {

@@ -19,8 +19,8 @@ var algorithms = map[packet.PublicKeyAlgorithm]string{
 	packet.PubKeyAlgoX25519: "X25519", packet.PubKeyAlgoX448: "X448", packet.PubKeyAlgoEd25519: "Ed25519", packet.PubKeyAlgoEd448: "Ed448",
 }
 
-// Kind says of what algorithm the part is that is encrypted to, its size, and of which
-// version the key is: "RSA 3072, version 4".
+// Kind says of what algorithm the part is that is encrypted to, its curve or size in
+// bits, and of which version the key is: "RSA 3072, version 4".
 func (k *Key) Kind() string {
 	part, ok := k.encryptionPart()
 	if !ok {
@@ -30,7 +30,9 @@ func (k *Key) Kind() string {
 	if name == "" {
 		name = fmt.Sprintf("algorithm %d", part.PublicKey.PubKeyAlgo)
 	}
-	if bits, err := part.PublicKey.BitLength(); err == nil {
+	if curve, err := part.PublicKey.Curve(); err == nil {
+		name += " " + string(curve)
+	} else if bits, err := part.PublicKey.BitLength(); err == nil {
 		name += fmt.Sprintf(" %d", bits)
 	}
 	return fmt.Sprintf("%s, version %d", name, k.entity.PrimaryKey.Version)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/ceremony"
@@ -168,7 +169,7 @@ func (c *Ceremony) parseRoot(text []byte, path string, now time.Time) error {
 	switch {
 	case r.Key != "" || r.Fingerprint != "":
 		return invalid("otp and a key of root_token exclude each other")
-	case r.File == "" || p.PadFile == "":
+	case r.File == "" || p.PadFile == "" || hidden(r.File+p.PadFile+r.Custodian):
 		return invalid("with otp, root_token has the file for the encoded token, and pad_file is the one for the one-time pad")
 	}
 	c.rootFile, c.padFile = r.File, p.PadFile
@@ -234,8 +235,10 @@ func (c *Ceremony) readRoot(p *holderPlan, now time.Time) error {
 // readHolder reads the key of a custodian and holds it against the fingerprint.
 func (c *Ceremony) readHolder(what string, p *holderPlan, now time.Time) (*ceremony.Holder, *pgp.Key, error) {
 	switch {
-	case strings.TrimSpace(p.Custodian) == "" || strings.ContainsAny(p.Custodian, "\n\r\t"):
-		return nil, nil, invalid("%s: custodian %q must be a name in one line", what, p.Custodian)
+	case strings.TrimSpace(p.Custodian) != p.Custodian || p.Custodian == "" || hidden(p.Custodian):
+		return nil, nil, invalid("%s: custodian %q must be a name in one line, without blanks around it", what, p.Custodian)
+	case hidden(p.File):
+		return nil, nil, invalid("%s: file %q has a character that can't be shown", what, p.File)
 	case p.Key == "":
 		return nil, nil, invalid("%s: key is missing: it is the file with the OpenPGP public key of %q", what, p.Custodian)
 	}
@@ -266,6 +269,11 @@ func (c *Ceremony) readHolder(what string, p *holderPlan, now time.Time) (*cerem
 		h.File = filepath.Base(p.File)
 	}
 	return h, key, nil
+}
+
+// hidden tells whether something of a text can't be shown.
+func hidden(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // plainPrint is a fingerprint as programs write it.
