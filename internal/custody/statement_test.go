@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/claviger/claviger/api"
@@ -46,7 +47,7 @@ func stated(t *testing.T, s *api.SignedStatement) *api.ActStatement {
 // custodian is an OpenPGP key with the form in which requests have it.
 func custodian(t *testing.T, name string) (e *openpgp.Entity, public, fingerprint string) {
 	t.Helper()
-	e, err := openpgp.NewEntity(name, "", "", nil)
+	e, err := openpgp.NewEntity(name, "", "", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA})
 	if err != nil {
 		t.Fatal(err)
 	}

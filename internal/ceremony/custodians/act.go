@@ -69,6 +69,11 @@ type act struct {
 // Act makes what package ceremony holds. In a rehearsal with scratch, keys in memory
 // take the place of the custodians' OpenPGP keys, and open what is made.
 func (c *Ceremony) Act(e Env, scratch bool) (ceremony.Remote, error) {
+	if e.Rehearsal && c.asked.HSMToken == "adopt" {
+		fresh := *c
+		fresh.asked.HSMToken = "create" // a scratch server has no HSM token to adopt
+		c = &fresh
+	}
 	a := &act{Ceremony: c, Env: e}
 	if !scratch {
 		return a, nil

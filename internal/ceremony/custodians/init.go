@@ -30,16 +30,13 @@ func (a *act) init(ctx context.Context, name string, place func(string) string) 
 	} else {
 		req.SecretShares, req.SecretThreshold, req.PGPKeys = len(a.keys), a.asked.Threshold, publicKeys(a.asked.Shares)
 	}
-	if a.asked.HSMToken == "adopt" && !a.Rehearsal {
+	if a.asked.HSMToken == "adopt" {
 		pin, err := a.PIN(ctx)
 		if err != nil {
 			return nil, err
 		}
 		req.HSMPIN = string(pin)
 		clear(pin)
-	}
-	if a.Rehearsal {
-		req.HSMToken = "create" // the scratch server has no HSM token to adopt
 	}
 	r, err := a.Server.Init(ctx, req)
 	if err != nil {
