@@ -84,8 +84,14 @@ of the custodians; the transcript says so:
 	cmd.Flags().IntVar(&f.pinFD, "pin-fd", -1, "file descriptor from which the user PIN is read")
 	cmd.Flags().BoolVar(&f.restart, "restart", false, "complete or take back an act of a server that was broken off")
 	f.shareFlag(cmd)
-	cmd.Flags().BoolVar(&f.rehearse, "rehearse", false, "the same as claviger ceremony rehearse")
+	cmd.Flags().BoolVar(&f.rehearse, "rehearse", false, "play it, as claviger ceremony rehearse does")
+	f.rehearsalFlags(cmd)
 	return cmd
+}
+
+func (f *ceremonyFlags) rehearsalFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.out, "out", "", "directory for what a rehearsal makes; default is a scratch one that is removed")
+	cmd.Flags().BoolVar(&f.scratchKeys, "scratch-keys", false, "in a rehearsal, made-up keys in the place of the custodians' OpenPGP keys")
 }
 
 func (f *ceremonyFlags) shareFlag(cmd *cobra.Command) {
@@ -153,8 +159,7 @@ and nobody is asked for a share.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.confirmations, "confirmations", "", "YAML file that confirms instead of the custodians")
-	cmd.Flags().StringVar(&f.out, "out", "", "directory for what is made; default is a scratch one that is removed")
-	cmd.Flags().BoolVar(&f.scratchKeys, "scratch-keys", false, "made-up keys in the place of the custodians' OpenPGP keys")
+	f.rehearsalFlags(cmd)
 	f.shareFlag(cmd)
 	return cmd
 }
@@ -210,8 +215,13 @@ func (a *app) ceremonyOptions(c *ceremony.Confirmations) (ceremonyOptions, error
 }
 
 func (a *app) holdCeremony(ctx context.Context, path string, f *ceremonyFlags) error {
-	if f.rehearse {
+	switch {
+	case f.rehearse && f.restart:
+		return usagef("--rehearse and --restart exclude each other")
+	case f.rehearse:
 		return a.rehearseCeremony(ctx, path, f)
+	case f.out != "" || f.scratchKeys:
+		return usagef("--out and --scratch-keys go with --rehearse")
 	}
 	remote, yes, err := serverCeremony(path, f)
 	if err != nil {
