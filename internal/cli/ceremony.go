@@ -118,11 +118,11 @@ func (a *app) ceremonySignCommand() *cobra.Command {
 		Use:   "sign TRANSCRIPT",
 		Short: "Add a custodian's OpenPGP signature to a transcript",
 		Long: `Write to standard output what a custodian signs of the transcript of an act that a
-server performed; or, with --as and --signature, verify such a detached signature and
+server performed (gpg --detach-sign --armor makes the signature); or, with --as and --signature, verify such a detached signature and
 add it to the transcript. Each custodian whose key the document names, with a share or
 as a signer, may sign once, in any order.`,
-		Example: "  claviger ceremony sign rekey.transcript | gpg --detach-sign --armor > ada.asc\n" +
-			"  claviger ceremony sign --as 'Ada Example' --signature ada.asc rekey.transcript",
+		Example: "  claviger ceremony sign rekey.transcript > signed\n" +
+			"  claviger ceremony sign --as 'Ada Example' --signature signed.asc rekey.transcript",
 		Args: takes("TRANSCRIPT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if (custodian == "") != (signature == "") {
