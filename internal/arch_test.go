@@ -69,7 +69,7 @@ var allowed = []struct {
 	{"internal/store/storetest", []string{"internal/store"}},
 	{"internal/pki/acme/dnstest", nil},
 	{"internal/tpm/tpmtest", nil},
-	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest"}},
+	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest", "test/lint"}},
 }
 
 var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest", "internal/tpm/tpmtest"}
