@@ -242,6 +242,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.keys.KeepRotated(untilDone, func() map[string]string { return s.guard.Mounted(keys.MountKind) }, s.guard.System)
 	})
 	background.Go(func() {
+		s.keys.KeepSessions(untilDone, func() map[string]string { return s.guard.Mounted(keys.MountKind) }, s.guard.System)
+	})
+	background.Go(func() {
 		s.pki.Keep(untilDone, func() map[string]string { return s.guard.Mounted(pki.MountKind) }, s.guard.System)
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })
