@@ -6,6 +6,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -137,6 +138,7 @@ type Options struct {
 	Extra             string // appended to the section [token.pkcs11]
 	Sections          string // appended to the configuration
 	Sealed            bool   // do not initialise
+	Address           string // of the listener, so that it stays over a restart; default a free port
 }
 
 // Dev starts a development server on the embedded software token.
@@ -171,7 +173,7 @@ func SoftHSM(t testing.TB, o Options) *Server {
 	}
 	text := fmt.Sprintf(`data_dir = %q
 [[listener]]
-address = "127.0.0.1:0"
+address = %q
 [token]
 driver = "pkcs11"
 label = "claviger-test"
@@ -182,7 +184,7 @@ module = %q
 [token.pkcs11.env]
 %s
 %s
-`, filepath.Join(s.Dir, "data"), module, o.Extra, strings.Join(envTable, "\n"), o.Sections)
+`, filepath.Join(s.Dir, "data"), cmp.Or(o.Address, "127.0.0.1:0"), module, o.Extra, strings.Join(envTable, "\n"), o.Sections)
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,15 @@
-package server
+package daemon
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
-// limitListener accepts a connection only while fewer than n are open: the
-// others wait in the system's queue, and cost the server nothing.
-func limitListener(l net.Listener, n int) net.Listener {
+// Limit accepts a connection only while fewer than n are open: the others wait in
+// the system's queue, and cost the process nothing.
+func Limit(l net.Listener, n int) net.Listener {
 	return &limitedListener{Listener: l, slots: make(chan struct{}, n), done: make(chan struct{})}
 }
 
@@ -40,6 +42,15 @@ func (l *limitedListener) Close() error {
 type limitedConn struct {
 	net.Conn
 	release func()
+}
+
+// SyscallConn is that of the connection, for fronts that ask who is at its other end.
+func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("the connection has no file descriptor")
+	}
+	return conn.SyscallConn()
 }
 
 func (c *limitedConn) Close() error {
