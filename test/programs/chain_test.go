@@ -59,13 +59,22 @@ func newApplication(t testing.TB, p *provider) *application {
 		t.Fatal(user.err)
 	}
 	a := &application{lines: make(chan string, 100)}
-	pipe, in := io.Pipe()
-	out, to := io.Pipe()
-	a.in = in
-	a.process = startWith(t, p.environ(), pipe, to, user.path, p.module)
-	t.Cleanup(func() { in.Close(); to.Close() })
+	in, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.in = to
+	a.process = startWith(t, p.environ(), in, out, user.path, p.module)
+	in.Close()
+	out.Close()
+	t.Cleanup(func() { to.Close() })
 	go func() {
-		for sc := bufio.NewScanner(out); sc.Scan(); {
+		defer from.Close()
+		for sc := bufio.NewScanner(from); sc.Scan(); {
 			a.lines <- sc.Text()
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -101,11 +100,14 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 }
 
 // startWith is start with other standard input and output, if they are not nil.
-func startWith(t testing.TB, env []string, in io.Reader, out io.Writer, name string, args ...string) *process {
+func startWith(t testing.TB, env []string, in, out *os.File, name string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.Env = env
-	p.Stdin, p.Stdout, p.Stderr = in, &p.out, &p.out
+	p.Stdout, p.Stderr = &p.out, &p.out
+	if in != nil {
+		p.Stdin = in
+	}
 	if out != nil {
 		p.Stdout = out
 	}
