@@ -28,20 +28,20 @@ const (
 // and of the test.
 func play(t testing.TB, p *provider, dir, page string, replace ...string) string {
 	t.Helper()
-	change := strings.NewReplacer(append(replace, guideModule, p.module)...)
-	var script strings.Builder
+	return playPart(t, p, dir, page, "", replace...)
+}
+
+// playPart is play for the files and for those blocks of commands that contain a
+// word.
+func playPart(t testing.TB, p *provider, dir, page, word string, pairs ...string) string {
+	t.Helper()
+	pairs = append(pairs, guideModule, p.module)
 	for _, b := range guide(t, page) {
-		switch {
-		case b.path != "":
-			write(t, dir, filepath.Base(b.path), change.Replace(b.text))
-		case b.lang == "sh":
-			script.WriteString(change.Replace(b.text))
+		if b.path != "" {
+			write(t, dir, filepath.Base(b.path), strings.NewReplacer(pairs...).Replace(b.text))
 		}
 	}
-	if script.Len() == 0 {
-		t.Fatalf("%s has no commands", page)
-	}
-	printed, err := shell(t, p, dir, script.String())
+	printed, err := shell(t, p, dir, strings.NewReplacer(pairs...).Replace(commands(t, page, word)))
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", page, err, printed)
 	}
@@ -90,6 +90,11 @@ func shell(t testing.TB, p *provider, dir, commands string) (string, error) {
 		t.Fatal(err)
 	}
 	env := p.environ("PATH="+bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME="+dir, "LC_ALL=C.UTF-8")
+	write(t, bin, "askpass", "#!/bin/sh\ncat '"+filepath.Join(dir, "pin")+"'\n")
+	if err := os.Chmod(filepath.Join(bin, "askpass"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, "SSH_ASKPASS="+filepath.Join(bin, "askpass"), "SSH_ASKPASS_REQUIRE=force")
 	if p.direct() {
 		elsewhere(t, p, bin)
 	} else {

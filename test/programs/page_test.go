@@ -18,7 +18,7 @@ type block struct {
 }
 
 var (
-	fence    = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	fence    = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
 	fileName = regexp.MustCompile(`^(?:#|//|;) (/\S+|[\w-]+\.\w+)\n`)
 )
 
