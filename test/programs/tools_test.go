@@ -1,0 +1,122 @@
+package programs
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what was found into testdata and docs/guides/programs.md")
+
+// toolScripts are programs that look at a token from all sides, in
+// testdata/tools, with the program and the Debian package that each needs.
+var toolScripts = []struct{ script, program, pkg string }{
+	{"pkcs11-tool", "pkcs11-tool", "opensc"},
+	{"pkcs11-tool-test", "pkcs11-tool", "opensc"},
+	{"pkcs11-tool-sign", "pkcs11-tool", "opensc"},
+	{"pkcs11-tool-decrypt", "pkcs11-tool", "opensc"},
+	{"pkcs11-tool-objects", "pkcs11-tool", "opensc"},
+	{"p11tool", "p11tool", "gnutls-bin"},
+	{"ods-hsmutil", "ods-hsmutil", "libhsm-bin"},
+	{"attributes", "pykcs11", ""},
+}
+
+// TestTools runs each script with SoftHSM2's module and with Claviger's. What
+// they print must be the same but for the differences that testdata/tools/*.diff
+// list, each with its reason.
+func TestTools(t *testing.T) {
+	t.Parallel()
+	for _, s := range toolScripts {
+		t.Run(s.script, func(t *testing.T) {
+			t.Parallel()
+			if s.pkg == "" {
+				needPython(t, s.program)
+			} else {
+				need(t, s.program, s.pkg)
+			}
+			want := runTool(t, softHSM(t), s.script)
+			if len(ways) == 0 {
+				return
+			}
+			for i, way := range ways {
+				if i > 0 && !full {
+					break
+				}
+				got := runTool(t, way.start(t), s.script)
+				compareTool(t, s.script, want, got)
+			}
+		})
+	}
+}
+
+// runTool runs a script on a token with one key of RSA and one of EC, and returns
+// the lines that it printed, without what differs from run to run.
+func runTool(t *testing.T, p *provider, script string) []string {
+	t.Helper()
+	rsa, ec := p.key(t, "tool-rsa", "rsa-2048"), p.key(t, "tool-ec", "ecdsa-p256")
+	here, err := filepath.Abs("testdata/tools")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(here, script+".sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prelude := fmt.Sprintf("exec 2>&1; export M='%s' PIN='%s' RSA=%s EC=%s SCRIPTS='%s'; say() { echo \"== $*\"; }\n", p.module, p.pin, rsa.name, ec.name, here)
+	printed, err := shell(t, p, workplace(t, p), prelude+string(text))
+	if err != nil {
+		t.Errorf("%s on %s: %v\n%s", script, p.name, err, printed)
+	}
+	return strip(printed, p.pin, p.module, rsa.hexID(), ec.hexID())
+}
+
+// changing is what differs from run to run: identifiers, handles, random bytes,
+// times.
+var changing = []struct {
+	what *regexp.Regexp
+	by   string
+}{
+	{regexp.MustCompile(`serial=[0-9a-fA-F]+`), "serial=SERIAL"},
+	{regexp.MustCompile(`(?i)(serial[ a-z]*\s*[:=]\s*)[0-9a-f]+`), "${1}SERIAL"},
+	{regexp.MustCompile(`(id=)(%[0-9A-Fa-f]{2})+`), "${1}ID"},
+	{regexp.MustCompile(`([0-9a-f]{2}:){7,}[0-9a-f]{2}`), "HEX"},
+	{regexp.MustCompile(`(?i)\b[0-9a-f]{16,}\b`), "HEX"},
+	{regexp.MustCompile(`\b0x[0-9a-f]{6,}\b`), "NUMBER"},
+	{regexp.MustCompile(`(?m)^(Generating (?:32|64)-bit random data\.\.\.).*$`), "$1 NUMBER"},
+	{regexp.MustCompile(`(?m)(Slot:\s+)\d+$`), "${1}NUMBER"},
+	{regexp.MustCompile(`(Expires: ).*`), "${1}TIME"},
+	{regexp.MustCompile(`[A-Za-z0-9+/]{60,}={0,2}`), "BASE64"},
+	{regexp.MustCompile(`(CKA_VALUE|CKA_SERIAL_NUMBER|CKA_MODULUS|CKA_EC_POINT|CKA_CHECK_VALUE|CKA_ID) (?:[0-9a-f]{2})+`), "$1 BYTES"},
+}
+
+// strip returns the lines of an output, sorted below each heading, without what
+// differs from run to run: tools list objects in the order of the token.
+func strip(printed string, pairs ...string) []string {
+	for i, name := range []string{"PIN", "MODULE", "RSA-ID", "EC-ID"} {
+		if pairs[i] != "" {
+			printed = strings.ReplaceAll(printed, pairs[i], name)
+		}
+	}
+	for _, c := range changing {
+		printed = c.what.ReplaceAllString(printed, c.by)
+	}
+	var lines []string
+	begin := 0
+	for line := range strings.Lines(printed) {
+		line = strings.TrimRight(line, " \n\r")
+		if strings.HasPrefix(line, "== ") {
+			slices.Sort(lines[begin:])
+			lines = append(lines, line)
+			begin = len(lines)
+		} else if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines[begin:])
+	return lines
+}
