@@ -22,6 +22,12 @@ func engine(t testing.TB) {
 	}
 }
 
+// opensslConf writes the configuration of openssl.md and returns its path.
+func opensslConf(t testing.TB, p *provider, dir string) string {
+	t.Helper()
+	return write(t, dir, "openssl.cnf", replace(t, file(t, "openssl.md", "/etc/claviger/openssl.cnf"), modulePath, p.module))
+}
+
 // script makes a shell script of a guide's commands, for a key.
 func script(t testing.TB, k *key, text ...string) string {
 	t.Helper()
