@@ -40,16 +40,9 @@ func TestTools(t *testing.T) {
 				need(t, s.program, s.pkg)
 			}
 			want := runTool(t, softHSM(t), s.script)
-			if len(ways) == 0 {
-				return
-			}
-			for i, way := range ways {
-				if i > 0 && !full {
-					break
-				}
-				got := runTool(t, way.start(t), s.script)
-				compareTool(t, s.script, want, got)
-			}
+			eachWay(t, func(t *testing.T, p *provider) {
+				compareTool(t, s.script, want, runTool(t, p, s.script))
+			})
 		})
 	}
 }
@@ -67,7 +60,7 @@ func runTool(t *testing.T, p *provider, script string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prelude := fmt.Sprintf("exec 2>&1; export M='%s' PIN='%s' RSA=%s EC=%s SCRIPTS='%s'; say() { echo \"== $*\"; }\n", p.module, p.pin, rsa.name, ec.name, here)
+	prelude := fmt.Sprintf("exec 2>&1; export M='%s' PIN='%s' RSA=%s RSA_ID=%s EC=%s EC_ID=%s SCRIPTS='%s'; say() { echo \"== $*\"; }\n", p.module, p.pin, rsa.name, rsa.hexID(), ec.name, ec.hexID(), here)
 	printed, err := shell(t, p, workplace(t, p), prelude+string(text))
 	if err != nil {
 		t.Errorf("%s on %s: %v\n%s", script, p.name, err, printed)
@@ -94,8 +87,11 @@ var changing = []struct {
 	{regexp.MustCompile(`(CKA_VALUE|CKA_SERIAL_NUMBER|CKA_MODULUS|CKA_EC_POINT|CKA_CHECK_VALUE|CKA_ID) (?:[0-9a-f]{2})+`), "$1 BYTES"},
 }
 
-// strip returns the lines of an output, sorted below each heading, without what
-// differs from run to run: tools list objects in the order of the token.
+// begins are lines with which a block begins whose other lines are indented.
+var begins = regexp.MustCompile(`^(?:(?:Private|Public|Secret|Certificate|Data).*[oO]bject.*|Object \d+:|Token \d+:|Slot \d+.*|Testing .*)$`)
+
+// strip returns the lines of an output, sorted below each heading and with the
+// lines of an object in one, since tools list objects in the order of the token.
 func strip(printed string, pairs ...string) []string {
 	for i, name := range []string{"PIN", "MODULE", "RSA-ID", "EC-ID"} {
 		if pairs[i] != "" {
@@ -106,17 +102,94 @@ func strip(printed string, pairs ...string) []string {
 		printed = c.what.ReplaceAllString(printed, c.by)
 	}
 	var lines []string
-	begin := 0
+	begin, block := 0, false
 	for line := range strings.Lines(printed) {
 		line = strings.TrimRight(line, " \n\r")
-		if strings.HasPrefix(line, "== ") {
+		indented := strings.TrimLeft(line, " \t")
+		switch {
+		case line == "":
+		case strings.HasPrefix(line, "== "):
 			slices.Sort(lines[begin:])
 			lines = append(lines, line)
-			begin = len(lines)
-		} else if line != "" {
+			begin, block = len(lines), false
+		case block && indented != line:
+			lines[len(lines)-1] += " | " + indented
+		default:
 			lines = append(lines, line)
+			block = begins.MatchString(line)
+			if block {
+				lines[len(lines)-1] = regexp.MustCompile(` \d+:$`).ReplaceAllString(line, ":")
+			}
 		}
 	}
 	slices.Sort(lines[begin:])
 	return lines
+}
+
+// compareTool holds the differences between two runs of a script against the
+// ones that are known.
+func compareTool(t *testing.T, script string, want, got []string) {
+	t.Helper()
+	var text strings.Builder
+	ours := sections(got)
+	for _, s := range sections(want) {
+		other := ours[slices.IndexFunc(ours, func(o section) bool { return o.heading == s.heading })]
+		lines := append(without("- ", s.lines, other.lines), without("+ ", other.lines, s.lines)...)
+		if len(lines) == 0 {
+			continue
+		}
+		reason := reasons[script+" "+s.heading]
+		if reason == "" {
+			t.Errorf("%s: nobody explains this difference in %q:\n%s", script, s.heading, strings.Join(lines, "\n"))
+		}
+		fmt.Fprintf(&text, "%s\n%s\nWhy: %s\n\n", s.heading, strings.Join(lines, "\n"), reason)
+	}
+	path := filepath.Join("testdata/tools", script+".diff")
+	if *update {
+		if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if string(known) != text.String() {
+		t.Errorf("%s: other differences than %s has (-update writes it):\n%s", script, path, text.String())
+	}
+}
+
+// section is what was printed below a heading.
+type section struct {
+	heading string
+	lines   []string
+}
+
+func sections(lines []string) []section {
+	all := []section{{}}
+	for _, line := range lines {
+		if strings.HasPrefix(line, "== ") {
+			all = append(all, section{heading: line})
+			continue
+		}
+		last := &all[len(all)-1]
+		last.lines = append(last.lines, line)
+	}
+	return all
+}
+
+// without returns the lines of one output that the other lacks, each as often as
+// it is missing.
+func without(mark string, lines, others []string) []string {
+	left := map[string]int{}
+	for _, line := range others {
+		left[line]++
+	}
+	var missing []string
+	for _, line := range lines {
+		if left[line]--; left[line] < 0 {
+			missing = append(missing, mark+line)
+		}
+	}
+	return missing
 }

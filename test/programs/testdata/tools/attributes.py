@@ -9,7 +9,6 @@ lib.load(os.environ["M"])
 slot = next(s for s in lib.getSlotList(tokenPresent=True) if lib.getTokenInfo(s).label.strip() == "claviger")
 session = lib.openSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION)
 session.login(os.environ["PIN"])
-bytewise = {CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_EC_POINT, CKA_EC_PARAMS, CKA_ID, CKA_VALUE, CKA_SUBJECT, CKA_ISSUER, CKA_SERIAL_NUMBER, CKA_CHECK_VALUE}
 for label in sys.argv[1:]:
     for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_CERTIFICATE):
         for o in session.findObjects([(CKA_LABEL, label), (CKA_CLASS, kind)]):
@@ -19,7 +18,7 @@ for label in sys.argv[1:]:
                 except PyKCS11Error as e:
                     value = e
                 if value is None:
-                    value = "-"
-                elif isinstance(value, (tuple, list)):
+                    continue  # absent, or its value is secret
+                if isinstance(value, (tuple, list)):
                     value = bytes(x for x in value if isinstance(x, int) and x < 256).hex() or "empty"
                 print(CKO[kind], label, name, value)

@@ -2,7 +2,7 @@
 export GNUTLS_PIN=$PIN
 T="pkcs11:token=claviger"
 tool() { p11tool --provider "$M" --batch "$@" 2>&1; }
-try() { name=$1; shift; if tool "$@" >log; then echo "$name: done"; else echo "$name: $(grep -v '^warning' log | head -1)"; fi; }
+try() { name=$1; shift; if tool "$@" >log; then echo "$name: done"; else echo "$name: $(tail -1 log)"; fi; }
 say "--list-tokens"; tool --list-tokens
 say "--list-all"; tool --login --list-all "$T"
 say "--list-privkeys"; tool --login --list-privkeys "$T"

@@ -1,6 +1,6 @@
 # Decryption and key agreement, beside OpenSSL, and secret keys.
 tool() { pkcs11-tool --module "$M" --token-label claviger --login --pin env:PIN "$@"; }
-code() { grep -o 'CKR_[A-Z_]*' log | head -1; }
+code() { grep -o 'CKR_[A-Z_]*' log | head -1 || echo 'no code'; }
 pem() { tool --read-object --type pubkey --label "$1" --output-file "$1.der" && openssl pkey -pubin -inform DER -in "$1.der" -out "$1.pem"; }
 pem "$RSA" && pem "$EC"
 printf 'Meet me at dawn.' >message
@@ -9,7 +9,7 @@ printf 'Meet me at dawn.' >message
 try() {
 	name=$1; shift
 	rm -f plain
-	if tool --decrypt --label "$RSA" --input-file secret --output-file plain "$@" >log 2>&1; then
+	if tool --decrypt --id "$RSA_ID" --input-file secret --output-file plain "$@" >log 2>&1; then
 		cmp -s plain message && echo "$name: decrypted" || echo "$name: decrypted to something else"
 	else
 		echo "$name: $(code)"
@@ -31,11 +31,21 @@ say "ECDH1-DERIVE"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out peer.key 2>/dev/null
 openssl pkey -in peer.key -pubout -outform DER -out peer.der
 openssl pkeyutl -derive -inkey peer.key -peerkey "$EC.pem" -out want
-if tool --derive -m ECDH1-DERIVE --label "$EC" --input-file peer.der --output-file got >log 2>&1; then
-	cmp -s want got && echo "the same secret as OpenSSL's" || echo "another secret than OpenSSL's"
-else
-	echo "$(code)"
-fi
+# derive NAME OPTION… prints whether the secret is the one that OpenSSL finds.
+derive() {
+	name=$1; shift
+	if tool --derive -m ECDH1-DERIVE --input-file peer.der --output-file got "$@" >log 2>&1; then
+		cmp -s want got && echo "$name: OpenSSL's secret" || echo "$name: another secret than OpenSSL's"
+	else
+		echo "$name: $(code)"
+	fi
+}
+derive "key for signatures" --id "$EC_ID"
+tool --keypairgen --key-type EC:prime256v1 --usage-derive --label made-ecdh --id ec01 >log 2>&1 && echo "made" || echo "not made: $(code)"
+pem made-ecdh
+openssl pkeyutl -derive -inkey peer.key -peerkey made-ecdh.pem -out want
+derive "key for derivation" --id ec01
+tool --delete-object --type privkey --id ec01 >log 2>&1 && echo "deleted" || echo "not deleted: $(code)"
 
 say "AES"
 tool --keygen --key-type AES:32 --label made-aes --id a5 --sensitive >log 2>&1 && echo "made" || echo "not made: $(code)"

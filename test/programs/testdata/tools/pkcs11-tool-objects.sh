@@ -1,12 +1,19 @@
 # Making, writing, changing, reading and deleting objects.
 tool() { pkcs11-tool --module "$M" --token-label claviger --login --pin env:PIN "$@"; }
-try() { name=$1; shift; if tool "$@" >log 2>&1; then echo "$name: done"; else echo "$name: $(grep -o 'CKR_[A-Z_]*' log | head -1)"; fi; }
+outcome() { grep -o 'CKR_[A-Z_]*' log | head -1 || tail -1 log; }
+try() { name=$1; shift; if tool "$@" >log 2>&1; then echo "$name: done"; else echo "$name: $(outcome)"; fi; }
 say "random"
 tool --generate-random 64 --output-file random >log 2>&1 && stat -c '%s bytes' random
-try "seed" --generate-random 1000000 --output-file random
+try "a million bytes" --generate-random 1000000 --output-file random
 say "hash"
 printf abc >abc
-for h in MD5 SHA-1 SHA224 SHA256 SHA384 SHA512; do rm -f sum; tool --hash -m $h --input-file abc --output-file sum >log 2>&1 && echo "$h: $(xxd -p -c 64 sum)" || echo "$h: $(grep -o 'CKR_[A-Z_]*' log | head -1)"; done
+for h in MD5 SHA-1 SHA224 SHA256 SHA384 SHA512; do
+	if tool --hash -m $h --input-file abc --output-file sum >log 2>&1; then
+		openssl dgst "-$(echo $h | tr -d - | tr A-Z a-z)" -binary abc | cmp - sum && echo "$h: right"
+	else
+		echo "$h: $(outcome)"
+	fi
+done
 say "pairs"
 for k in rsa:1024 rsa:2048 rsa:3072 EC:prime256v1 EC:secp384r1 EC:secp521r1 EC:secp224r1 EC:secp256k1 EC:edwards25519; do
 	try "make $k" --keypairgen --key-type $k --label made-pair --id aa01
@@ -27,7 +34,7 @@ try "change its ID" --type cert --id bb01 --set-id bb02
 try "read by the new ID" --read-object --type cert --id bb02 --output-file out
 try "delete certificate" --delete-object --type cert --id bb02
 say "private key"
-openssl pkcs8 -topk8 -nodes -in own.key -outform DER -out own.der
+openssl pkcs8 -topk8 -nocrypt -in own.key -outform DER -out own.der
 try "write private key" --write-object own.der --type privkey --label brought --id cc01 --usage-sign
 try "read private key" --read-object --type privkey --id cc01 --output-file out
 try "change its label" --type privkey --id cc01 --set-id cc02
@@ -36,4 +43,4 @@ try "sign" --sign -m ECDSA --id cc02 --input-file digest --output-file sig --sig
 openssl pkey -in own.key -pubout -out own.pub; openssl pkeyutl -verify -pubin -inkey own.pub -in digest -sigfile sig
 try "delete private key" --delete-object --type privkey --id cc02
 say "login"
-tool --login --pin wrong-pin -O 2>&1 | grep -o 'CKR_[A-Z_]*' || true
+tool --login --pin wrong-pin -O >log 2>&1 || outcome

@@ -3,4 +3,3 @@ tool() { pkcs11-tool --module "$M" --token-label claviger --login --pin env:PIN 
 say "--test"; tool --test || echo "status $?"
 say "--test, without login"; pkcs11-tool --module "$M" --token-label claviger --test || echo "status $?"
 say "--test-ec"; tool --session-rw --test-ec --key-type EC:prime256v1 --id 99 --label test-ec || echo "status $?"
-say "--test-threads"; for what in IN ILTM0 ILTM0; do echo "$what"; timeout 20 pkcs11-tool --module "$M" --test-threads "$what" || echo "status $?"; done
