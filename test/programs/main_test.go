@@ -7,7 +7,7 @@ import (
 	"github.com/claviger/claviger/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) { harness.Main(m, checkTable) }
 
 // full tells whether everything is to be run, however long it takes.
 var full = os.Getenv("CLAVIGER_TEST_FULL") != ""

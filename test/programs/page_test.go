@@ -19,7 +19,7 @@ type block struct {
 
 var (
 	fence    = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
-	fileName = regexp.MustCompile(`^(?:#|//|;) (/\S+|[\w-]+\.\w+)\n`)
+	fileName = regexp.MustCompile(`^(?:#|//|;|<!--) (/\S+|[\w-]+\.\w+)(?: -->)?\n`)
 )
 
 // guide returns the blocks of a page of docs/guides, in their order.

@@ -193,3 +193,60 @@ func without(mark string, lines, others []string) []string {
 	}
 	return missing
 }
+
+// TestToolKinds signs with every kind of key by the tools that take one, and
+// makes those that OpenDNSSEC knows.
+func TestToolKinds(t *testing.T) {
+	t.Parallel()
+	need(t, "pkcs11-tool", "opensc")
+	need(t, "p11tool", "gnutls-bin")
+	need(t, "ods-hsmutil", "libhsm-bin")
+	each(t, func(t *testing.T, p *provider) {
+		for _, kind := range kindsOf(p) {
+			t.Run(kind, func(t *testing.T) { toolKind(t, p, kind) })
+		}
+	})
+}
+
+// makes are the arguments by which ods-hsmutil makes a kind of key.
+var makes = map[string]string{
+	"rsa-2048": "rsa 2048", "rsa-3072": "rsa 3072", "rsa-4096": "rsa 4096", "ecdsa-p256": "ecdsa 256", "ecdsa-p384": "ecdsa 384",
+}
+
+func toolKind(t *testing.T, p *provider, kind string) {
+	k := p.key(t, "kind-"+kind, kind)
+	commands := `
+		openssl x509 -in "$CERT" -noout -pubkey >key.pub
+		echo hello >message; openssl dgst -sha256 -binary -out digest message
+		pkcs11-tool --module "$M" --token-label claviger --login --pin env:PIN --sign -m $MECHANISM --id $ID --input-file $INPUT --output-file sig
+		openssl dgst -sha256 -verify key.pub -signature sig message
+		GNUTLS_PIN=$PIN p11tool --provider "$M" --batch --login --test-sign "pkcs11:token=claviger;object=$LABEL;type=private"
+		cat >conf.xml <<END
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration><RepositoryList><Repository name="claviger">
+<Module>$M</Module><TokenLabel>claviger</TokenLabel><PIN>$PIN</PIN>
+</Repository></RepositoryList></Configuration>
+END
+		if [ -n "$MAKE" ]; then
+			ods-hsmutil -c conf.xml generate claviger $MAKE
+			id=$(ods-hsmutil -c conf.xml list 2>/dev/null | awk '$1 == "claviger" { print $2 }' | grep -v "$ID" | head -1)
+			ods-hsmutil -c conf.xml remove "$id"
+		fi`
+	mechanism, input := "ECDSA --signature-format openssl", "digest"
+	if k.rsa() {
+		mechanism, input = "SHA256-RSA-PKCS", "message"
+	}
+	env := fmt.Sprintf("export M='%s' PIN='%s' ID=%s LABEL=%s CERT='%s' MECHANISM='%s' INPUT=%s MAKE='%s'\n",
+		p.module, p.pin, k.hexID(), k.name, k.cert, mechanism, input, makes[kind])
+	printed, err := shell(t, p, workplace(t, p), env+commands)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, printed)
+	}
+	contains(t, printed, "Verified OK", "Verifying against public key in the token... ok")
+	worked(t, "pkcs11-tool", k)
+	worked(t, "p11tool", k)
+	if makes[kind] != "" {
+		contains(t, printed, "Key generation successful", "Key remove successful")
+		worked(t, "ods-hsmutil", k)
+	}
+}
