@@ -250,3 +250,23 @@ END
 		worked(t, "ods-hsmutil", k)
 	}
 }
+
+// TestToolsGuide does what docs/guides/pkcs11-tools.md says, with the key that
+// docs/guides/programs.md makes where there is Claviger.
+func TestToolsGuide(t *testing.T) {
+	t.Parallel()
+	need(t, "pkcs11-tool", "opensc")
+	need(t, "p11tool", "gnutls-bin")
+	need(t, "ods-hsmutil", "libhsm-bin")
+	each(t, func(t *testing.T, p *provider) {
+		dir := workplace(t, p)
+		if p.direct() {
+			p.key(t, "web", "ecdsa-p256")
+		} else {
+			play(t, p, dir, "programs.md")
+		}
+		printed := play(t, p, dir, "pkcs11-tools.md", "the client token", p.pin)
+		contains(t, printed, "Private Key Object; EC", "ECDSA, keySize", "Private key (EC/ECDSA-SECP256R1)",
+			"Verifying against public key in the token... ok", "Key generation successful", "RSA/2048")
+	})
+}
