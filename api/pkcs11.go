@@ -10,10 +10,10 @@ package api
 type P11Cipher struct {
 	Name      string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
 	Version   int    `json:"version,omitempty" audit:"plain" doc:"version of the key; default the newest"`
-	Scheme    string `json:"scheme" audit:"plain" doc:"rsa-pkcs1v15, rsa-oaep, aes-gcm, aes-cbc (no padding), aes-cbc-pad (PKCS #7), aes-ctr"`
-	Hash      string `json:"hash,omitempty" audit:"plain" doc:"of rsa-oaep: sha1, sha2-224, sha2-256 (default), sha2-384 or sha2-512"`
+	Scheme    string `json:"scheme" audit:"plain" doc:"decrypt only: rsa-pkcs1v15, rsa-oaep; both: aes-gcm, aes-cbc (no padding), aes-cbc-pad (PKCS #7)"`
+	Hash      string `json:"hash,omitempty" audit:"plain" doc:"of rsa-oaep, for its label and MGF1 alike: sha1, sha2-224, sha2-256 (default), sha2-384 or sha2-512"`
 	Label     []byte `json:"label,omitempty" audit:"-" doc:"of rsa-oaep, in base64"`
-	IV        []byte `json:"iv,omitempty" audit:"-" doc:"of aes: the nonce, IV or counter block, in base64"`
+	IV        []byte `json:"iv,omitempty" audit:"-" doc:"of aes-gcm: the nonce, 12 bytes; of aes-cbc and aes-cbc-pad: the IV, 16 bytes; in base64"`
 	AAD       []byte `json:"aad,omitempty" audit:"-" doc:"of aes-gcm: additional authenticated data, in base64"`
 	TagLength int    `json:"tag_length,omitempty" audit:"plain" doc:"of aes-gcm: bytes, 12 to 16; default 16"`
 	Input     []byte `json:"input" doc:"what to encrypt or decrypt, in base64"`
@@ -46,7 +46,7 @@ type P11Find struct {
 	Object  string  `json:"object,omitempty" audit:"plain" doc:"record of one key or object (key_id or id of an answer)"`
 	After   string  `json:"after,omitempty" audit:"plain" doc:"next of the answer before"`
 	Limit   int     `json:"limit,omitempty" audit:"plain" doc:"most entries, 1 to 1000; default 256"`
-	Changed uint64  `json:"changed,omitempty" audit:"-" doc:"change of an earlier answer to the same question: if nothing changed since, the answer has unchanged set and no entries"`
+	Changed uint64  `json:"changed,omitempty" audit:"-" doc:"change of an earlier answer to the same question of the same client token: if nothing changed since, the answer has unchanged set and no entries"`
 }
 
 // P11Found is the answer to P11Find.
@@ -54,7 +54,7 @@ type P11Found struct {
 	Keys      []P11Key    `json:"keys,omitempty" audit:"-"`
 	Objects   []P11Object `json:"objects,omitempty" audit:"-"`
 	Next      string      `json:"next,omitempty" doc:"there is more: ask again with it as after"`
-	Change    uint64      `json:"change" doc:"counts the changes of keys and objects of the mount since the server started, above a random beginning"`
+	Change    uint64      `json:"change" doc:"counts the changes of keys, objects and policies since the server was unsealed, above a random beginning"`
 	Unchanged bool        `json:"unchanged,omitempty"`
 }
 
@@ -63,14 +63,14 @@ type P11Key struct {
 	Name       string       `json:"name"`
 	KeyID      string       `json:"key_id" doc:"never used again for another key"`
 	Label      string       `json:"label,omitempty" doc:"CKA_LABEL; absent: the name"`
-	ID         []byte       `json:"id,omitempty" doc:"CKA_ID; absent: the first 20 bytes of the SHA-256 of each version's public key, or of key_id and version"`
+	ID         []byte       `json:"id,omitempty" doc:"CKA_ID that was set; versions show the one that counts"`
 	Type       string       `json:"type"`
 	KeySize    int          `json:"key_size,omitempty" doc:"bytes, of type hmac"`
 	Protection Protection   `json:"protection"`
 	Session    bool         `json:"session,omitempty" doc:"it ends when it is not used"`
 	Imported   bool         `json:"imported,omitempty" doc:"CKA_LOCAL is false"`
 	Deletable  bool         `json:"deletable,omitempty"`
-	May        []string     `json:"may" doc:"what the caller's policies allow: sign, hmac, encrypt, decrypt, agree, change, delete"`
+	May        []string     `json:"may" doc:"what the key is for and the caller's policies allow: sign, hmac, encrypt, decrypt, agree; change, delete"`
 	Subject    []byte       `json:"subject,omitempty" doc:"CKA_SUBJECT that was set, DER"`
 	Versions   []P11Version `json:"versions" doc:"newest first"`
 }
@@ -78,6 +78,7 @@ type P11Key struct {
 // P11Version is a version of a key.
 type P11Version struct {
 	Version      int      `json:"version"`
+	ID           []byte   `json:"id" doc:"CKA_ID: of the newest version what was set, else the first 20 bytes of the SHA-256 of the public key (PKIX DER), or of key_id and version for a secret key"`
 	Public       []byte   `json:"public,omitempty" doc:"PKIX DER"`
 	Certificates [][]byte `json:"certificates,omitempty" doc:"chain that was set for the version, DER, its own first"`
 	Signs        bool     `json:"signs" doc:"new signatures and ciphertexts may be made with it"`
@@ -114,21 +115,23 @@ type P11ObjectName struct {
 // P11Settings changes what PKCS#11 shows of a key.
 type P11Settings struct {
 	Name    string  `json:"-" path:"name" audit:"plain" doc:"name of the key"`
-	Label   *string `json:"label,omitempty" audit:"plain" doc:"CKA_LABEL, up to 255 bytes"`
-	ID      *[]byte `json:"id,omitempty" audit:"plain" doc:"CKA_ID, 1 to 64 bytes, in base64; it then counts for the newest version only"`
+	Label   *string `json:"label,omitempty" audit:"plain" doc:"CKA_LABEL, up to 255 bytes; empty: the name again"`
+	ID      *[]byte `json:"id,omitempty" audit:"plain" doc:"CKA_ID, up to 64 bytes, in base64, of the newest version only; empty: what it was by itself"`
 	Subject *[]byte `json:"subject,omitempty" audit:"-" doc:"CKA_SUBJECT, DER, in base64"`
-	Keep    string  `json:"keep,omitempty" audit:"plain" doc:"of a key of a session: the name under which it stays for good"`
+	Keep    string  `json:"keep,omitempty" audit:"plain" doc:"of a key of a session: the name under which it stays for good; needs update on pkcs11/NAME/create of that name"`
 }
 
 // P11Create makes a key as C_GenerateKey and C_GenerateKeyPair do. The answer is
 // the key.
 type P11Create struct {
-	Name       string     `json:"-" path:"name" audit:"plain" doc:"name of the key; of a session's key chosen at random"`
+	Name       string     `json:"-" path:"name" audit:"plain" doc:"name of the key; of a session's key session- and 32 random hex digits"`
 	Type       string     `json:"type" audit:"plain" doc:"key type"`
 	KeySize    int        `json:"key_size,omitempty" audit:"plain" doc:"bytes, of type hmac"`
 	Protection Protection `json:"protection,omitempty" audit:"plain" doc:"default that of the mount"`
 	Session    bool       `json:"session,omitempty" audit:"plain" doc:"it ends after ten minutes without use"`
 	Label      string     `json:"label,omitempty" audit:"plain" doc:"CKA_LABEL, if not the name"`
 	ID         []byte     `json:"id,omitempty" audit:"plain" doc:"CKA_ID, 1 to 64 bytes, in base64"`
-	Deletable  bool       `json:"deletable,omitempty" audit:"plain" doc:"C_DestroyObject may delete it, if policies allow"`
+	Subject    []byte     `json:"subject,omitempty" audit:"-" doc:"CKA_SUBJECT, DER, in base64"`
+	Uses       []string   `json:"uses,omitempty" audit:"plain" doc:"of type ecdsa-*: sign (default), agree, or both"`
+	Deletable  bool       `json:"deletable,omitempty" audit:"plain" doc:"C_DestroyObject may delete it, if policies allow; always of a session's key"`
 }

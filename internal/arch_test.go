@@ -27,6 +27,9 @@ var allowed = []struct {
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/op", []string{"api"}},
 	{"internal/openapi", []string{"internal/op", "api"}},
+	{"internal/p11", []string{"api", "internal/fault"}},
+	{"internal/front/p11", []string{"internal/p11", "internal/guard", "internal/op", "api", "internal/fault"}},
+	{"internal/agent", []string{"internal/p11", "client", "api", "internal/config", "internal/harden", "internal/fault"}},
 	{"internal/front/...", []string{"internal/guard", "internal/op", "api", "internal/fault", "internal/front/httpwire"}},
 	{"internal/guard", []string{"internal/op", "api", "internal/audit", "internal/store", "internal/fault"}},
 	{"internal/keys", []string{"internal/op", "api", "internal/token", "internal/store", "internal/fault"}},
@@ -50,7 +53,7 @@ var allowed = []struct {
 	{"internal/store/sqlite", []string{"internal/store", "internal/fault"}},
 	{"internal/snapshot", []string{"internal/store", "internal/fault"}},
 	{"internal/server", []string{
-		"internal/snapshot",
+		"internal/snapshot", "internal/p11",
 		"api", "internal/fault", "internal/config", "internal/op", "internal/guard", "internal/front/...",
 		"internal/openapi", "internal/keys", "internal/pki", "internal/hmacpool", "internal/custody", "internal/custody/provider", "internal/transfer", "internal/audit", "internal/store", "internal/store/...",
 		"internal/token", "internal/token/soft", "internal/token/worker", "internal/harden",
@@ -61,7 +64,7 @@ var allowed = []struct {
 	{"internal/cli", []string{
 		"client", "api", "internal/config", "internal/server", "internal/fault", "internal/openapi",
 		"internal/token", "internal/token/worker", "internal/custody/sss", "internal/ceremony", "internal/ceremony/ca",
-		"internal/transfer", "internal/transfer/cryptech", "internal/unsealer", "internal/tpm",
+		"internal/transfer", "internal/transfer/cryptech", "internal/unsealer", "internal/tpm", "internal/agent",
 	}},
 	{"bench/...", []string{"client", "api", "internal/token", "internal/token/pkcs11"}},
 	// Packages that only tests import.
@@ -69,10 +72,11 @@ var allowed = []struct {
 	{"internal/store/storetest", []string{"internal/store"}},
 	{"internal/pki/acme/dnstest", nil},
 	{"internal/tpm/tpmtest", nil},
-	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest"}},
+	{"internal/p11/p11test", []string{"internal/p11", "api"}},
+	{"test/...", []string{"api", "client", "internal/token/tokentest", "internal/tpm/tpmtest", "internal/p11", "internal/p11/p11test"}},
 }
 
-var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest", "internal/tpm/tpmtest"}
+var testHelpers = []string{"internal/token/tokentest", "internal/store/storetest", "internal/pki/acme/dnstest", "internal/tpm/tpmtest", "internal/p11/p11test"}
 
 type listed struct {
 	ImportPath string

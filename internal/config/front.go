@@ -27,7 +27,8 @@ type FrontRow struct {
 func (c *Config) Fronts() []FrontRow {
 	return append(c.Front.HSMDaemon.rows(), FrontRow{"cryptoserver", &c.Front.Cryptoserver.Front},
 		FrontRow{"movault", &c.Front.MoVault.Front}, FrontRow{"est", &c.Front.EST.Front},
-		FrontRow{"distribution", &c.Front.Distribution.Front})
+		FrontRow{"distribution", &c.Front.Distribution.Front},
+		FrontRow{"pkcs11", &c.Front.PKCS11.Front})
 }
 
 // Fronts are the sections [front.NAME].
@@ -37,11 +38,12 @@ type Fronts struct {
 	MoVault      MoVault      `toml:"movault"`
 	EST          EST          `toml:"est"`
 	Distribution Distribution `toml:"distribution"`
+	PKCS11       PKCS11Front  `toml:"pkcs11"`
 }
 
 func defaultFronts() Fronts {
 	return Fronts{HSMDaemon: defaultHSMDaemon(), Cryptoserver: defaultCryptoserver(), MoVault: defaultMoVault(), EST: defaultEST(),
-		Distribution: defaultDistribution()}
+		Distribution: defaultDistribution(), PKCS11: defaultPKCS11Front()}
 }
 
 func (c *Config) completeFronts() {
@@ -50,6 +52,7 @@ func (c *Config) completeFronts() {
 	c.completeCryptoserver()
 	c.completeMoVault()
 	c.completeDistribution()
+	c.completePKCS11()
 	for _, f := range c.Fronts() {
 		if _, ok := f.Socket(); ok && f.Mode == "" {
 			f.Mode = "0660"
@@ -80,6 +83,7 @@ func (c *Config) validateFronts(p *Problems) {
 	c.Front.MoVault.validate(p)
 	c.Front.Distribution.validate(p)
 	c.Front.EST.validate(p)
+	c.Front.PKCS11.validate(p)
 }
 
 // policies checks the stored policies that bind a front in place of its own.

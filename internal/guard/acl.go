@@ -166,6 +166,14 @@ func (a *acl) rule(path string) grant {
 	return a.byWildcard(path)
 }
 
+// May implements op.Judge.
+func (a *acl) May(verb op.Verb, path string) bool {
+	return a.allowed(policyPath(path, verb))&needed(verb, false) != 0
+}
+
+// Stamp implements op.Judge.
+func (a *acl) Stamp() uint64 { return a.generation }
+
 func (a *acl) byWildcard(path string) grant {
 	var best segmentRule
 	found := false

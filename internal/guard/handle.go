@@ -153,6 +153,7 @@ func (c *call) admit(ctx context.Context) (o *op.Operation, request any, err err
 		if err != nil {
 			return o, nil, err
 		}
+		c.op.Judge = acl
 		rule := acl.rule(policyPath(c.path, c.req.Verb))
 		allowed, c.limits = rule.caps, rule.limits
 		if o != nil && o.AnyToken && allowed&capDeny == 0 {

@@ -172,9 +172,11 @@ func validName(name string) bool {
 	return name != "" && len(name) <= maxNameLen
 }
 
-func typeNames() string {
+func typeNames() string { return typesText(token.Types()) }
+
+func typesText(types []token.Type) string {
 	text := ""
-	for i, t := range token.Types() {
+	for i, t := range types {
 		if i > 0 {
 			text += ", "
 		}
@@ -220,6 +222,7 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 		Protection: m.main.Place, Created: now, Latest: 1, MinDecryption: 1,
 		Imported: p.imported, AllowRotation: p.allowRotation, Adopted: p.adopted,
 		Derived: p.derived, Convergent: p.convergent, AutoRotate: p.autoRotate,
+		DeletionAllowed: p.deletable, PKCS11: p.pkcs11,
 	}
 	put, err := s.store.Put(tableKeys, p.name.record(), 0, meta)
 	if err != nil {
@@ -236,11 +239,18 @@ func (s *Service) commitNew(ctx context.Context, p plan, m *material, e *entry) 
 		}
 		changes = append(changes, put)
 	}
+	if meta.PKCS11.session() {
+		if put, err = s.store.Put(tableSessions, p.name.record(), 0, sessionRecord{Format: recordFormat}); err != nil {
+			return nil, err
+		}
+		changes = append(changes, put)
+	}
 	if err := s.store.Apply(ctx, changes...); err != nil {
 		return nil, err
 	}
-	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, &meta, record)}}
+	k := &key{name: p.name, meta: meta, rec: 1, slots: []*slot{s.filledSlot(p.name, &meta, record)}, used: s.clockOf(p.name, &meta)}
 	e.key.Store(k)
+	s.changed(p.name)
 	return k, nil
 }
 

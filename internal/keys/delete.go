@@ -22,10 +22,10 @@ func (s *Service) deleteKey(ctx context.Context, c *op.Call, r *api.KeyName) (*a
 	if err != nil {
 		return nil, err
 	}
-	if !k.meta.DeletionAllowed {
-		return nil, notDeletable(n)
+	if err := deletable(k); err != nil {
+		return nil, err
 	}
-	gone, err := s.removeRecords(ctx, n, false)
+	gone, err := s.removeRecords(ctx, n, deletable)
 	if err != nil {
 		return nil, err
 	}
@@ -38,9 +38,18 @@ func notDeletable(n keyName) error {
 		WithHint("set deletion_allowed=true with keys/%s/config first", n.name)
 }
 
+// deletable refuses a key whose rules forbid its deletion.
+func deletable(k *key) error {
+	if !k.meta.DeletionAllowed {
+		return notDeletable(k.name)
+	}
+	return nil
+}
+
 // removeRecords makes the transaction and returns the secrets of the key that
-// are in the HSM token. With its mount a key goes whatever its rules say.
-func (s *Service) removeRecords(ctx context.Context, n keyName, withMount bool) ([]secretRecord, error) {
+// are in the HSM token. may, if given, may refuse the state that the key has by
+// then: with its mount a key goes whatever its rules say.
+func (s *Service) removeRecords(ctx context.Context, n keyName, may func(*key) error) ([]secretRecord, error) {
 	e := s.cache.lock(n)
 	defer s.cache.unlock(n, e)
 	for range maxTries {
@@ -51,15 +60,19 @@ func (s *Service) removeRecords(ctx context.Context, n keyName, withMount bool) 
 		if err != nil {
 			return nil, err
 		}
-		if !withMount && !k.meta.DeletionAllowed {
-			return nil, notDeletable(n)
+		if may != nil {
+			if err := may(k); err != nil {
+				return nil, err
+			}
 		}
 		changes, secrets, err := s.removal(ctx, k)
 		if err == nil {
 			err = s.store.Apply(ctx, changes...)
 		}
 		e.key.Store(nil)
+		s.changed(n)
 		if err == nil {
+			s.forgetClock(n)
 			return secrets, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -72,6 +85,9 @@ func (s *Service) removeRecords(ctx context.Context, n keyName, withMount bool) 
 // removal collects the changes that remove every record of k.
 func (s *Service) removal(ctx context.Context, k *key) ([]store.Change, []secretRecord, error) {
 	changes, secrets, err := s.removeVersions(ctx, k, 1, k.meta.Latest)
+	if k.meta.PKCS11.session() {
+		changes = append(changes, s.store.Remove(tableSessions, k.name.record(), sessionNew))
+	}
 	return append(changes, s.store.Remove(tableKeys, k.name.record(), k.rec)), secrets, err
 }
 

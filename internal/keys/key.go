@@ -23,8 +23,9 @@ import (
 type key struct {
 	name  keyName
 	meta  keyRecord
-	rec   int64   // version of the record that meta was read from
-	slots []*slot // of version 1, 2, …
+	rec   int64         // version of the record that meta was read from
+	slots []*slot       // of version 1, 2, …
+	used  *atomic.Int64 // when it was last used, in Unix nanoseconds; nil but for a session's key
 }
 
 // slot takes one version of a key when it is first needed.
@@ -49,7 +50,7 @@ type version struct {
 
 // with returns a copy of k under another record, one version later.
 func (k *key) with(meta keyRecord) *key {
-	return &key{name: k.name, meta: meta, rec: k.rec + 1, slots: slices.Clip(k.slots)}
+	return &key{name: k.name, meta: meta, rec: k.rec + 1, slots: slices.Clip(k.slots), used: k.used}
 }
 
 // oldest is the lowest version that still decrypts and verifies.
@@ -90,6 +91,9 @@ func (s *Service) find(ctx context.Context, mount, name, missing string) (*key, 
 	if err == nil {
 		err = k.usable()
 	}
+	if err == nil && k.used != nil {
+		k.used.Store(s.now().UnixNano())
+	}
 	return k, orMissing(err, missing)
 }
 
@@ -111,24 +115,30 @@ func (s *Service) load(ctx context.Context, n keyName, e *entry) (*key, error) {
 	if k := e.key.Load(); k != nil {
 		return k, nil
 	}
-	k := &key{name: n}
-	rec, err := s.store.Get(ctx, tableKeys, n.record(), &k.meta)
+	var meta keyRecord
+	rec, err := s.store.Get(ctx, tableKeys, n.record(), &meta)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errNoKey
 	}
 	if err == nil {
-		err = checkKey(&k.meta)
+		err = checkKey(&meta)
 	}
 	if err != nil {
 		return nil, storeFault(err, "read the key")
 	}
-	k.rec = rec
-	k.slots = make([]*slot, k.meta.Latest)
+	k := newKey(n, meta, rec)
+	k.used = s.clockOf(n, &k.meta)
+	e.key.Store(k)
+	return k, nil
+}
+
+// newKey is a key whose versions are not loaded.
+func newKey(n keyName, meta keyRecord, rec int64) *key {
+	k := &key{name: n, meta: meta, rec: rec, slots: make([]*slot, meta.Latest)}
 	for i := range k.slots {
 		k.slots[i] = new(slot)
 	}
-	e.key.Store(k)
-	return k, nil
+	return k
 }
 
 func checkKey(r *keyRecord) error {

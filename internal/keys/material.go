@@ -36,6 +36,8 @@ type plan struct {
 	autoRotate          api.Seconds
 	// imported and allowRotation are noted in the key's record.
 	imported, allowRotation, adopted bool
+	deletable                        bool
+	pkcs11                           *p11Record
 }
 
 // secret is the type and size of the main secret.

@@ -86,7 +86,7 @@ func (s *Service) Pairs(ctx context.Context, mount string) ([]string, error) {
 // sure that nothing needs it any more.
 func (s *Service) RemovePair(ctx context.Context, mount, name string) error {
 	n := keyName{mount, name}
-	gone, err := s.removeRecords(ctx, n, true)
+	gone, err := s.removeRecords(ctx, n, nil)
 	if err != nil {
 		return err
 	}

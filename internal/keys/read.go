@@ -142,6 +142,10 @@ func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.
 		return nil, tokenFault(err, "list the keys")
 	}
 	out := &api.Keys{Keys: []string{}}
+	passing, err := s.sessionNames(ctx, c.Mount)
+	if err != nil {
+		return nil, err
+	}
 	after := ""
 	for {
 		page, err := s.store.Names(ctx, tableKeys, c.Mount, after, listPage)
@@ -150,7 +154,7 @@ func (s *Service) listKeys(ctx context.Context, c *op.Call, _ *api.Empty) (*api.
 		}
 		for _, record := range page {
 			after = record
-			if name := strings.TrimPrefix(record, c.Mount); !strings.Contains(name, "/") { // else of a mount below this one
+			if name := strings.TrimPrefix(record, c.Mount); !strings.Contains(name, "/") && !passing[name] { // else of a mount below this one
 				out.Keys = append(out.Keys, name)
 			}
 		}

@@ -60,6 +60,7 @@ type keyRecord struct {
 	Backup          *moment        `json:"backup,omitempty"`      // the last backup
 	Restore         *moment        `json:"restore,omitempty"`     // the restore that made the key
 	AutoRotate      api.Seconds    `json:"auto_rotate,omitempty"` // age of the newest version at which the server adds another, 0 never
+	PKCS11          *p11Record     `json:"pkcs11,omitempty"`      // never changed in place
 }
 
 // versionRecord is one version of a key.

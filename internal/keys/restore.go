@@ -30,6 +30,7 @@ func (s *Service) restoreKey(ctx context.Context, c *op.Call, r *api.Restore) (*
 	if err := checkName(n.name); err != nil {
 		return nil, err
 	}
+	b.Key.PKCS11 = b.Key.PKCS11.kept() // whoever restores a key wants it to stay
 	b.Key.Restore = &moment{Time: s.now().UTC(), Version: b.Key.Latest}
 	gone, err := s.commitRestore(ctx, n, b, r.Force)
 	if err != nil {
@@ -102,6 +103,7 @@ func (s *Service) commitRestore(ctx context.Context, n keyName, b *backupRecord,
 		if err == nil {
 			err = s.store.Apply(ctx, changes...)
 			e.key.Store(nil) // whatever happened, the store knows
+			s.changed(n)
 		}
 		if err == nil {
 			return gone, nil

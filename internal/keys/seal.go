@@ -37,6 +37,9 @@ func noAAD(t token.Type, aad []byte) error {
 // seal encrypts the in of every item with the version that it asks for and
 // leaves the ciphertext in text. The error concerns the whole call.
 func (s *Service) seal(ctx context.Context, k *key, sc *scratch) error {
+	if err := k.meta.PKCS11.mayTransit(k.name.name); err != nil {
+		return err
+	}
 	for i := range sc.work {
 		w := &sc.work[i]
 		if w.err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/claviger/claviger/internal/op"
@@ -31,6 +32,9 @@ type Service struct {
 	limits   sealLimits
 
 	rotateEvery time.Duration
+
+	indexes  indexes
+	sessions sync.Map // keyName to *atomic.Int64: last use of the keys of sessions
 }
 
 // New returns a service on a store and an HSM token, both of which may still
@@ -59,7 +63,11 @@ func (s *Service) Start(ctx context.Context) error { return s.cleanIntents(ctx) 
 
 // Reset is called at seal, after the token and the store were closed to new
 // work. It forgets every loaded key and waits for changes under way.
-func (s *Service) Reset() { s.cache.reset() }
+func (s *Service) Reset() {
+	s.cache.reset()
+	s.indexes.reset()
+	s.sessions.Clear()
+}
 
 const mountKind = "transit"
 
@@ -74,6 +82,7 @@ func (s *Service) Operations() []*op.Operation {
 	ops = append(ops, s.externalOperations()...)
 	ops = append(ops, s.legacyOperations()...)
 	ops = append(ops, s.deriveOperations()...)
+	ops = append(ops, s.p11Operations()...)
 	return append(ops, s.signOperations()...)
 }
 

@@ -20,6 +20,9 @@ func (s *Service) sign(ctx context.Context, c *op.Call, r *api.Sign) (*api.Signa
 	if !canSign(k.meta.Type) {
 		return nil, invalid("key type %v does not support signing", k.meta.Type)
 	}
+	if err := k.meta.PKCS11.maySign(r.Name); err != nil {
+		return nil, err
+	}
 	sch, err := parseScheme(k.meta.Type, schemeFields{
 		urlHash: r.URLHash, hash: r.HashAlgorithm, algorithm: r.Algorithm, prehashed: r.Prehashed,
 		signature: r.SignatureAlgorithm, marshaling: r.MarshalingAlgorithm, saltLength: r.SaltLength,

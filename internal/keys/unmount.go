@@ -28,7 +28,7 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			gone, err := s.removeRecords(ctx, n, true)
+			gone, err := s.removeRecords(ctx, n, nil)
 			if err != nil {
 				return err
 			}
@@ -39,6 +39,9 @@ func (s *Service) Unmount(ctx context.Context, mount string) error {
 				return err
 			}
 			if err := s.dropAutoRotate(ctx, mount); err != nil {
+				return err
+			}
+			if err := s.dropP11(ctx, mount); err != nil {
 				return err
 			}
 			return s.removeSettings(ctx, mount)

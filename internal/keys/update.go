@@ -32,10 +32,12 @@ func (s *Service) update(ctx context.Context, n keyName, edit func(k *key) (*key
 		}
 		if err == nil {
 			e.key.Store(next)
+			s.changed(n)
 			return next, nil
 		}
 		if errors.Is(err, store.ErrConflict) || !s.unchanged(ctx, k) {
 			e.key.Store(nil) // whatever happened, the store knows
+			s.changed(n)
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return nil, storeFault(err, "store the key")

@@ -111,10 +111,26 @@ type Call struct {
 	TokenID string
 	// MayCreate and MayUpdate are the caller's capabilities on the path.
 	MayCreate, MayUpdate bool
+	// Judge knows the caller's policies; nil allows nothing more.
+	Judge Judge
 	// Time is when the call began.
 	Time time.Time
 	// Warnings are added by the service and shown with the answer.
 	Warnings []string
+}
+
+// Judge tells what else the policies of a caller allow.
+type Judge interface {
+	// May tells whether a path, with that of its mount, may be called with a verb.
+	// Which parameters a policy takes does not count.
+	May(verb Verb, path string) bool
+	// Stamp rises with every change of any policy.
+	Stamp() uint64
+}
+
+// May tells whether the caller's policies allow a path of the same mount.
+func (c *Call) May(verb Verb, path string) bool {
+	return c.Judge != nil && c.Judge.May(verb, c.At+path)
 }
 
 // Warn adds a warning to the answer.

@@ -31,7 +31,7 @@ type frontRow struct {
 // frontRows makes the fronts that the configuration enables.
 func (s *Server) frontRows() ([]frontRow, error) {
 	var all []frontRow
-	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.est, s.distribution} {
+	for _, rows := range []func() ([]frontRow, error){s.hsmdaemon, s.cryptoserver, s.movault, s.est, s.distribution, s.pkcs11} {
 		some, err := rows()
 		if err != nil {
 			return nil, err

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // limitListener accepts a connection only while fewer than n are open: the
@@ -40,6 +42,15 @@ func (l *limitedListener) Close() error {
 type limitedConn struct {
 	net.Conn
 	release func()
+}
+
+// SyscallConn is that of the connection, for fronts that ask who is at its other end.
+func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("the connection has no file descriptor")
+	}
+	return conn.SyscallConn()
 }
 
 func (c *limitedConn) Close() error {

@@ -240,6 +240,9 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.tidyTokens(untilDone) })
 	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
 	background.Go(func() {
+		s.keys.KeepSessions(untilDone, func() map[string]string { return s.guard.Mounted(keys.MountKind) }, s.guard.System)
+	})
+	background.Go(func() {
 		s.pki.Keep(untilDone, func() map[string]string { return s.guard.Mounted(pki.MountKind) }, s.guard.System)
 	})
 	background.Go(func() { s.tendStorageKey(untilDone) })

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +17,13 @@ type claviger struct {
 	server *harness.Server
 	root   *client.Client
 	dir    string
+	agent  *agent // nil where programs reach the server's own socket
+}
+
+// agent is a running claviger agent.
+type agent struct {
+	*process
+	config, socket string
 }
 
 // embedded starts a server on the embedded token.
@@ -99,12 +105,21 @@ func (c *claviger) policy(t testing.TB, name, text string) string {
 	return auth.ClientToken
 }
 
+// startAgent starts the agent again after it ended.
+func (c *claviger) startAgent(t testing.TB) {
+	t.Helper()
+	c.agent.process = start(t, environment(), harness.Binary(t), "agent", "--config", c.agent.config)
+	c.agent.wait(t, "the agent does not listen", func() bool { return listens(c.agent.socket) })
+}
+
 // ways to a server, by which programs reach it through the module. The first
 // is taken in every run.
-var ways = []struct {
+var ways []way
+
+type way struct {
 	name  string
 	start func(t testing.TB) *provider
-}{}
+}
 
 // eachWay runs a test over the ways to the server that this run knows.
 func eachWay(t *testing.T, test func(t *testing.T, p *provider)) {
@@ -112,9 +127,16 @@ func eachWay(t *testing.T, test func(t *testing.T, p *provider)) {
 		if i > 0 && !full {
 			break
 		}
-		t.Run(strings.ReplaceAll(way.name, " ", "-"), func(t *testing.T) {
+		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, way.start(t))
 		})
 	}
+}
+
+// withAgent starts an agent for a server at an address, in a network namespace if
+// there is one, with a client token of its own.
+func withAgent(t testing.TB, c *claviger, address string, n *network) *provider {
+	t.Helper()
+	return nil
 }

@@ -18,7 +18,7 @@ import (
 
 // What the guides write, where a test has something else.
 const (
-	guideModule = "/usr/local/lib/libclaviger-pkcs11.so"
+	guideModule = modulePath
 	guideCA     = "ca.pem"
 )
 

@@ -1,13 +1,24 @@
 package programs
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
 	"github.com/claviger/claviger/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, checkTable) }
+// scratch is a directory of the run, for what is made once.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "claviger-programs-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	harness.Main(m, checkTable, func() error { return os.RemoveAll(scratch) })
+}
 
 // full tells whether everything is to be run, however long it takes.
 var full = os.Getenv("CLAVIGER_TEST_FULL") != ""

@@ -100,7 +100,7 @@ func (n *nginx) settle(t testing.TB, workers int, old []int) []int {
 func (n *nginx) stop(t testing.TB) {
 	workers := children(n.pid)
 	syscall.Kill(n.pid, syscall.SIGTERM)
-	for end := time.Now().Add(10 * time.Second); syscall.Kill(n.pid, 0) == nil; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); alive(n.pid); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Errorf("nginx does not end; its workers are %v", workers)
 			for _, pid := range append(workers, n.pid) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -96,9 +97,18 @@ type process struct {
 // ended with the test.
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, env, nil, nil, name, args...)
+}
+
+// startWith is start with other standard input and output, if they are not nil.
+func startWith(t testing.TB, env []string, in io.Reader, out io.Writer, name string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.Env = env
-	p.Stdout, p.Stderr = &p.out, &p.out
+	p.Stdin, p.Stdout, p.Stderr = in, &p.out, &p.out
+	if out != nil {
+		p.Stdout = out
+	}
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.WaitDelay = 5 * time.Second
 	if err := p.Cmd.Start(); err != nil {
@@ -203,4 +213,19 @@ func children(pid int) []int {
 		}
 	}
 	return pids
+}
+
+// alive tells whether a process runs; one that ended and that nobody asked about
+// does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(rest, "Z")
+}
+
+// runAfter runs a program after the test, when its context is over.
+func runAfter(name string, args ...string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	exec.CommandContext(ctx, name, args...).Run()
 }

@@ -1,0 +1,307 @@
+package p11
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Times that a caller has. An idle connection may stay.
+const (
+	helloTime = 10 * time.Second // to send its first bytes
+	frameTime = 30 * time.Second // to send the rest of a frame
+	writeTime = 10 * time.Second // to take an answer
+)
+
+const (
+	// smallFrame is how much memory a connection keeps; larger frames get their own.
+	smallFrame = 4 << 10
+	magic      = "CLVP"
+)
+
+// Peers says which users and groups may connect, besides what the socket's
+// permissions say. Both empty: everybody.
+type Peers struct {
+	UIDs, GIDs []int
+}
+
+// Server serves the protocol on Unix sockets.
+type Server struct {
+	service *Service
+	peers   Peers
+	log     *slog.Logger
+	ctx     context.Context // ends when requests under way are cut off
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	closing bool
+	conns   map[net.Conn]bool // true while a request is under way
+	accepts map[net.Listener]bool
+	work    sync.WaitGroup
+}
+
+// NewServer makes a server.
+func NewServer(s *Service, peers Peers) *Server {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{service: s, peers: peers, log: s.log, ctx: ctx, cancel: cancel,
+		conns: map[net.Conn]bool{}, accepts: map[net.Listener]bool{}}
+}
+
+// Serve takes connections until Shutdown; then it returns http.ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.begin(l) {
+		return http.ErrServerClosed
+	}
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+		case s.isClosing():
+			return http.ErrServerClosed
+		case isTemporary(err):
+			time.Sleep(10 * time.Millisecond) // too many open files: some will close
+			continue
+		default:
+			return err
+		}
+		if !s.add(conn) {
+			conn.Close()
+			return http.ErrServerClosed
+		}
+		go s.serve(conn)
+	}
+}
+
+func isTemporary(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Temporary()
+}
+
+func (s *Server) begin(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.accepts[l] = true
+	return true
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+func (s *Server) add(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.conns[conn] = false
+	s.work.Add(1)
+	return true
+}
+
+func (s *Server) remove(conn net.Conn) {
+	conn.Close()
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	s.work.Done()
+}
+
+// busy notes that a request is under way, and tells whether there is to be another.
+func (s *Server) busy(conn net.Conn, under bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = under
+	return !s.closing
+}
+
+// Connections is how many are open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown closes the connections that wait, lets requests under way end until ctx
+// does, and then cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	for l := range s.accepts {
+		l.Close()
+	}
+	for conn, under := range s.conns {
+		if !under {
+			conn.Close()
+		}
+	}
+	s.mu.Unlock()
+	defer s.cancel()
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		conn.Close()
+	}
+	return ctx.Err()
+}
+
+// serve is one connection.
+func (s *Server) serve(conn net.Conn) {
+	defer s.remove(conn)
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("panic on a PKCS#11 connection", "panic", fmt.Sprint(v))
+		}
+	}()
+	remote, err := s.peer(conn)
+	if err != nil {
+		s.log.Warn("PKCS#11 connection refused", "reason", err.Error())
+		return
+	}
+	r := bufio.NewReaderSize(conn, 1024)
+	if !s.hello(conn, r) {
+		return
+	}
+	var in, out []byte
+	for {
+		if in, err = s.frame(conn, r, in); err != nil {
+			return
+		}
+		more := s.busy(conn, true)
+		out = binary.BigEndian.AppendUint32(out[:0], 0)
+		out = s.service.Handle(s.ctx, remote, in, out)
+		clear(in)
+		binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+		err := s.write(conn, out)
+		clear(out)
+		if err != nil || !more || !s.busy(conn, false) {
+			return
+		}
+		in, out = keep(in), keep(out)
+	}
+}
+
+// keep gives the memory of a large frame back.
+func keep(b []byte) []byte {
+	if cap(b) > smallFrame {
+		return nil
+	}
+	return b[:0]
+}
+
+// hello exchanges the first bytes.
+func (s *Server) hello(conn net.Conn, r *bufio.Reader) bool {
+	if conn.SetReadDeadline(time.Now().Add(helloTime)) != nil {
+		return false
+	}
+	b, err := r.Peek(helloSize)
+	if err != nil || string(b[:4]) != magic || binary.BigEndian.Uint16(b[6:]) != 0 {
+		return false
+	}
+	version := binary.BigEndian.Uint16(b[4:])
+	answer := append([]byte(magic), 0, Version, 0, 0)
+	if s.write(conn, answer) != nil || version != Version {
+		return false
+	}
+	_, err = r.Discard(helloSize)
+	return err == nil
+}
+
+// frame reads what follows the length of the next frame into b, or into larger
+// memory.
+func (s *Server) frame(conn net.Conn, r *bufio.Reader, b []byte) ([]byte, error) {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil || s.isClosing() {
+		return nil, io.EOF
+	}
+	if _, err := r.Peek(1); err != nil {
+		return nil, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(frameTime)); err != nil {
+		return nil, err
+	}
+	head, err := r.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head)
+	if n > MaxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes", n)
+	}
+	if _, err := r.Discard(4); err != nil {
+		return nil, err
+	}
+	if b, err = readN(r, b[:0], int(n)); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readN reads n bytes. Memory is taken as they come: a length alone costs none.
+func readN(r io.Reader, b []byte, n int) ([]byte, error) {
+	for len(b) < n {
+		step := min(n-len(b), max(64<<10, len(b)))
+		at := len(b)
+		b = slices.Grow(b, step)[:at+step]
+		if _, err := io.ReadFull(r, b[at:]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (s *Server) write(conn net.Conn, b []byte) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	_, err := conn.Write(b)
+	return err
+}
+
+// peer returns who connected, by the kernel's word (SO_PEERCRED, unix(7)).
+func (s *Server) peer(conn net.Conn) (string, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return "", errors.New("the connection is not one of a Unix socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return "", err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return "", err
+	}
+	if cerr != nil {
+		return "", fmt.Errorf("asking who connects: %w", cerr)
+	}
+	if len(s.peers.UIDs)+len(s.peers.GIDs) > 0 &&
+		!slices.Contains(s.peers.UIDs, int(cred.Uid)) && !slices.Contains(s.peers.GIDs, int(cred.Gid)) {
+		return "", fmt.Errorf("user %d of group %d is none of those that may connect", cred.Uid, cred.Gid)
+	}
+	return fmt.Sprintf("unix:uid=%d,pid=%d", cred.Uid, cred.Pid), nil
+}
