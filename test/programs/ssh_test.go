@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/user"
+	osuser "os/user"
 	"path/filepath"
 	"testing"
 )
@@ -30,7 +30,7 @@ func TestSSH(t *testing.T) {
 func ssh(t *testing.T, p *provider, kind, sshd string) {
 	k := p.key(t, "ssh-"+kind, kind)
 	dir := workplace(t, p)
-	me, err := user.Current()
+	me, err := osuser.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
