@@ -68,7 +68,7 @@ type SetPKIRole struct {
 
 	GenerateLease                 *bool     `json:"generate_lease,omitempty" doc:"refused if true: certificates have no leases; revoke them by serial number"`
 	NoStore                       *bool     `json:"no_store,omitempty" doc:"keep no record of the certificates: they can't be listed, looked up or revoked by serial number alone"`
-	PolicyIdentifiers             *[]string `json:"policy_identifiers,omitempty" audit:"plain" doc:"object identifiers of certificate policies"`
+	PolicyIdentifiers             *[]string `json:"policy_identifiers,omitempty" audit:"plain" doc:"certificate policies: object identifiers, or objects of JSON with oid and optionally cps, a URL, and notice, a text"`
 	BasicConstraintsValidForNonCA *bool     `json:"basic_constraints_valid_for_non_ca,omitempty" doc:"say in the certificate that it is no authority"`
 	LintExceptions                *[]string `json:"lint_exceptions,omitempty" audit:"plain" doc:"names of lints that certificates of this role may break"`
 }

@@ -132,7 +132,10 @@ func (c *Client) prepare(ctx context.Context, to *server, r request, payload []b
 	if r.wrap > 0 {
 		req.Header.Set("X-Vault-Wrap-TTL", strconv.FormatInt(int64(r.wrap/time.Second), 10))
 	}
-	if r.body != nil {
+	switch {
+	case r.method == http.MethodPatch:
+		req.Header.Set("Content-Type", "application/merge-patch+json") // RFC 7396
+	case r.body != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, nil

@@ -86,7 +86,8 @@ func (a *app) root() *cobra.Command {
 			a.backupCommand(), a.transferCommand(), a.tpmCommand()}},
 		{"Certificates:", []*cobra.Command{a.certCommand(), a.ceremonyCommand()}},
 		{"Access:", []*cobra.Command{a.loginCommand(), a.tokenCommand(), a.leaseCommand(), a.policyCommand(), a.mountCommand(),
-			a.wrappingCommand(), a.pathHelpCommand()}},
+			a.wrappingCommand()}},
+		{"Every path of the API:", a.pathCommands()},
 		{"In the place of older programs:", a.programCommands()},
 		{"This program:", []*cobra.Command{a.completionCommand(), a.manCommand(), a.openAPICommand(), a.versionCommand()}},
 	} {

@@ -120,14 +120,6 @@ func ekuExtension(oids []asn1.ObjectIdentifier) extension {
 	})
 }
 
-func policiesExtension(oids []asn1.ObjectIdentifier) extension {
-	return oidListExtension(oidPolicies, func(b *builder) {
-		for _, oid := range oids {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *builder) { b.AddASN1ObjectIdentifier(oid) })
-		}
-	})
-}
-
 // Tags of GeneralName (RFC 5280 section 4.2.1.6).
 const (
 	nameOther = 0

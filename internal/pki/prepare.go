@@ -29,7 +29,7 @@ type profile struct {
 	keyUsage    x509.KeyUsage
 	ekus        []asn1.ObjectIdentifier
 	sans        sans
-	policies    []asn1.ObjectIdentifier
+	policies    []policy
 	constraints constraints
 	more        []extension // of the request, with sign-verbatim
 

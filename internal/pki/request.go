@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"net"
 	"slices"
@@ -185,21 +184,6 @@ func caSubject(n *api.PKINames, s *api.PKISubject) (pkix.Name, error) {
 	}
 	addUserIDs(&name, n.UserIDs)
 	return name, nil
-}
-
-func parsePolicies(texts []string) ([]asn1.ObjectIdentifier, error) {
-	var out []asn1.ObjectIdentifier
-	for _, text := range texts {
-		if strings.TrimSpace(text) == "" {
-			continue
-		}
-		oid, err := parseOID(text)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, oid)
-	}
-	return out, nil
 }
 
 func parseConstraints(r *api.PKIConstraints) (constraints, error) {

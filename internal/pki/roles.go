@@ -91,7 +91,9 @@ func editRole(role *api.PKIRole, r *api.SetPKIRole) {
 	set(&role.PostalCode, r.PostalCode)
 	set(&role.GenerateLease, r.GenerateLease)
 	set(&role.NoStore, r.NoStore)
-	set(&role.PolicyIdentifiers, r.PolicyIdentifiers)
+	if r.PolicyIdentifiers != nil {
+		role.PolicyIdentifiers = splitPolicies(*r.PolicyIdentifiers)
+	}
 	set(&role.BasicConstraintsValidForNonCA, r.BasicConstraintsValidForNonCA)
 	set(&role.LintExceptions, r.LintExceptions)
 }

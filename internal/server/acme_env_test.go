@@ -52,7 +52,10 @@ func newACMEEnv(t *testing.T, tlsPort int) *acmeEnv {
 	t.Cleanup(web.Close)
 	e.base, e.web = front.URL+"/v1/", web.Listener.Addr().String()
 	e.start()
-	t.Cleanup(func() { e.stop() })
+	t.Cleanup(func() {
+		lintAuthorities(t, e.current.Load(), e.init.RootToken)
+		e.stop()
+	})
 	if status := do(t, e.current.Load(), "PUT", "sys/init", "", api.Init{SecretShares: 1, SecretThreshold: 1}, &e.init); status != 200 {
 		t.Fatalf("init: status %d", status)
 	}

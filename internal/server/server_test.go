@@ -29,6 +29,9 @@ func running(t *testing.T, cfg *config.Config, o Options) *Server {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	t.Cleanup(func() {
+		if o.Dev != nil {
+			lintAuthorities(t, s, o.Dev.RootTokenID)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)

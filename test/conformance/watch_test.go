@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/claviger/claviger/test/harness"
+	"github.com/claviger/claviger/test/lint"
 )
 
 // watcher holds every answer of a server against the server's own OpenAPI
@@ -40,6 +41,9 @@ func watch(t *testing.T, s *harness.Server) *watcher {
 }
 
 func (w *watcher) observe(e *Exchange, req *http.Request, _ []byte, resp *http.Response, body []byte) {
+	for _, complaint := range lint.Text(body) {
+		w.t.Errorf("%q: %s %s: the answer breaks %s", e.Name, req.Method, req.URL.Path, complaint)
+	}
 	if acmeAnswer(req, resp) {
 		w.note(req, resp)
 		return

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/token/tokentest"
+	"github.com/claviger/claviger/test/lint"
 )
 
 var build struct {
@@ -243,7 +244,25 @@ func (s *Server) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	cmd, done := s.cmd, s.done
-	t.Cleanup(func() { stop(cmd, done) })
+	t.Cleanup(func() {
+		s.lintAuthorities(t)
+		stop(cmd, done)
+	})
+}
+
+// lintAuthorities complains of everything that the server's authorities signed
+// and that breaks the rules for certificates, CRLs and OCSP answers. A server that
+// was ended or sealed is not asked.
+func (s *Server) lintAuthorities(t testing.TB) {
+	if s.RootToken == "" || !s.Running() {
+		return
+	}
+	_, complaints := lint.Authorities(func(method, path string) (int, []byte, error) {
+		return s.raw(method, path, s.RootToken, nil)
+	})
+	for _, c := range complaints {
+		t.Error(c)
+	}
 }
 
 // launch starts the process and waits until it listens; if it does not it is
@@ -396,7 +415,20 @@ func (s *Server) Try(method, path, token string, body any) (int, map[string]any,
 		}
 		r = bytes.NewReader(text)
 	}
-	req, err := http.NewRequest(method, s.Addr+"/v1/"+path, r)
+	status, text, err := s.raw(method, path, token, r)
+	if err != nil || len(text) == 0 {
+		return status, nil, err
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return status, nil, fmt.Errorf("the answer is no JSON: %w: %.200q", err, text)
+	}
+	return status, answer, nil
+}
+
+// raw sends a request and returns the answer's body as it is.
+func (s *Server) raw(method, path, token string, body io.Reader) (int, []byte, error) {
+	req, err := http.NewRequest(method, s.Addr+"/v1/"+path, body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -409,14 +441,7 @@ func (s *Server) Try(method, path, token string, body any) (int, map[string]any,
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || len(text) == 0 {
-		return resp.StatusCode, nil, err
-	}
-	var answer map[string]any
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return resp.StatusCode, nil, fmt.Errorf("the answer is no JSON: %w: %.200q", err, text)
-	}
-	return resp.StatusCode, answer, nil
+	return resp.StatusCode, text, err
 }
 
 // Metrics returns the server's metrics in the text format of Prometheus.
