@@ -22,7 +22,7 @@ done
 mkdir -p "$root$prefix/share/man/man1"
 "$binary" man --dir "$root$prefix/share/man/man1"
 mkdir -p "$root/etc/systemd/system"
-for unit in claviger claviger-unsealer; do
+for unit in claviger claviger-unsealer claviger-agent; do
 	sed "s|/usr/local/bin/claviger|$prefix/bin/claviger|" "$here/$unit.service" >"$root/etc/systemd/system/$unit.service"
 done
 if [ ! -e "$root/etc/claviger/claviger.toml" ]; then

@@ -79,7 +79,7 @@ func (a *app) root() *cobra.Command {
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.sealCommand(), a.custodyCommand(), a.shareCommand(),
+		{"Server:", []*cobra.Command{a.serverCommand(), a.initCommand(), a.unsealCommand(), a.unsealerCommand(), a.agentCommand(), a.sealCommand(), a.custodyCommand(), a.shareCommand(),
 			a.statusCommand(), a.generateRootCommand(), a.storageKeyCommand(), a.snapshotCommand(), a.configCommand(), a.hsmCommand(), a.auditCommand()}},
 		{"Keys:", []*cobra.Command{a.keyCommand(), a.externalCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(),
 			a.dataKeyCommand(), a.signCommand(), a.verifyCommand(), a.hmacCommand(), a.randomCommand(), a.hmacPoolCommand(),

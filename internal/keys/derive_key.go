@@ -9,12 +9,10 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
-	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -25,8 +23,8 @@ func (s *Service) deriveOperations() []*op.Operation {
 }
 
 // deriveKey makes a software key of ECDH (SP 800-56A section 5.7.1.2) and
-// HKDF-SHA256 (RFC 5869), so that the other party can make the same one. The
-// private key must be in software too: the seam to the HSM token has no ECDH.
+// HKDF-SHA256 (RFC 5869), so that the other party can make the same one. A
+// private key in the HSM token must have been made for agreement.
 func (s *Service) deriveKey(ctx context.Context, c *op.Call, r *api.DeriveKey) (*api.Empty, error) {
 	p, err := s.planAgreement(ctx, keyName{c.Mount, r.Name}, r)
 	if err != nil {
@@ -86,55 +84,28 @@ func (s *Service) agree(ctx context.Context, base keyName, r *api.DeriveKey, siz
 	if k.meta.Type.Class() != token.ClassECDSA {
 		return nil, invalid("base key type %v does not support key agreement", k.meta.Type)
 	}
-	if r.BaseKeyVersion != 0 && (r.BaseKeyVersion < k.oldest() || r.BaseKeyVersion > k.meta.Latest) {
-		return nil, invalid("the base key has no version %d that is in use: they are %d to %d", r.BaseKeyVersion, k.oldest(), k.meta.Latest)
-	}
 	peer, err := parsePeer(r.PeerPublicKey)
 	if err != nil {
 		return nil, err
 	}
-	number := r.BaseKeyVersion
-	if number == 0 {
-		number = k.meta.Latest
-	}
-	private, err := s.agreementKey(ctx, k, number)
+	v, err := s.inUse(ctx, k, r.BaseKeyVersion)
 	if err != nil {
 		return nil, err
 	}
-	if private.Curve() != peer.Curve() {
+	if curve, err := curveOf(v); err != nil || curve != peer.Curve() {
 		return nil, invalid("base private key type %v does not match peer public key curve", k.meta.Type)
 	}
-	shared, err := private.ECDH(peer)
+	if k.meta.Protection != api.ProtectionSoftware && !k.meta.PKCS11.agrees() {
+		return nil, invalid("the base key is in the HSM token (protection %s) and was not made for agreement", k.meta.Protection).
+			WithHint("make the base key with protection=software, or with pkcs11/:name/create and uses=agree")
+	}
+	shared, err := s.shared(ctx, k.name, v, peer)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "can't agree on a key")
+		return nil, err
 	}
 	defer clear(shared)
 	secret, err := hkdf.Key(sha256.New, shared, nil, "", size)
 	return secret, fault.Wrap(fault.Internal, err, "can't derive a key")
-}
-
-// agreementKey is the private key of a version for ECDH.
-func (s *Service) agreementKey(ctx context.Context, k *key, number int) (*ecdh.PrivateKey, error) {
-	v, err := s.versionRecord(ctx, k, number)
-	if err != nil {
-		return nil, err
-	}
-	defer v.wipe()
-	switch {
-	case v.Main.Place != api.ProtectionSoftware:
-		return nil, invalid("the base key is in the HSM token (protection %s), where keys can't be agreed on", v.Main.Place).
-			WithHint("make the base key with protection=software")
-	case len(v.Main.Secret) == 0:
-		return nil, invalid("version %d of the base key has a public key alone", number)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(v.Main.Secret)
-	if err == nil {
-		if private, ok := parsed.(*ecdsa.PrivateKey); ok {
-			agreement, err := private.ECDH()
-			return agreement, fault.Wrap(fault.Internal, err, "can't open the base key")
-		}
-	}
-	return nil, storeFault(fmt.Errorf("the secret is no private key of type %v: %w", k.meta.Type, store.ErrCorrupt), "open the base key")
 }
 
 // parsePeer reads a public key of a NIST curve in PEM.

@@ -150,14 +150,7 @@ func (s *Service) refer(ctx context.Context, r Ref) (*key, *version, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	number := r.Version
-	if number == 0 {
-		number = k.meta.Latest
-	}
-	if number < k.oldest() || number > k.meta.Latest {
-		return nil, nil, invalid("the key has no version %d that is in use: they are %d to %d", number, k.oldest(), k.meta.Latest)
-	}
-	v, err := s.version(ctx, k, number)
+	v, err := s.inUse(ctx, k, r.Version)
 	return k, v, err
 }
 
@@ -169,13 +162,5 @@ func (s *Service) perform(ctx context.Context, r Ref, class token.Class, o token
 	if k.meta.Type.Class() != class || v.main == nil {
 		return nil, invalid("a key of type %v can't %s in this way", k.meta.Type, doing)
 	}
-	items := []token.Item{it}
-	err = v.main.Do(ctx, o, items)
-	if err == nil {
-		err = items[0].Err
-	}
-	if err != nil {
-		return nil, s.logged(tokenFault(err, doing), k.name)
-	}
-	return items[0].Out, nil
+	return s.one(ctx, k.name, v, o, it, doing)
 }

@@ -20,6 +20,7 @@ type material struct {
 	main    secretRecord
 	mac     *secretRecord
 	intents []string // primary keys of the intents that the version's transaction removes
+	agree   bool     // main is for key agreement
 	named   bool     // main was made under a name of the caller's choice
 }
 
@@ -52,7 +53,7 @@ func (p *plan) secret() (token.Type, int) {
 // makeMaterial makes the secrets of a new version. The caller either commits
 // them in a transaction with settle, or gives them to discard.
 func (s *Service) makeMaterial(ctx context.Context, p plan) (*material, error) {
-	m := &material{}
+	m := &material{agree: p.pkcs11.agrees()}
 	var err error
 	t, size := p.secret()
 	m.main, err = s.makeSecret(ctx, m, p.name, t, size, p.protection)
@@ -94,7 +95,7 @@ func (s *Service) makeMAC(ctx context.Context, m *material, p plan) error {
 }
 
 func (s *Service) makeSecret(ctx context.Context, m *material, n keyName, t token.Type, size int, place api.Protection) (secretRecord, error) {
-	spec := token.Spec{Type: t, Size: size, ID: newID(), Label: n.record()}
+	spec := token.Spec{Type: t, Size: size, ID: newID(), Label: n.record(), Agree: m.agree && t.Class() == token.ClassECDSA}
 	switch place {
 	case api.ProtectionSoftware:
 		secret, public, err := s.software.Generate(spec)
@@ -119,6 +120,7 @@ func (s *Service) makeWrapped(ctx context.Context, spec token.Spec, do maker) (s
 	if err != nil {
 		return secretRecord{}, err
 	}
+	stored.Agree = spec.Agree
 	return recordOf(stored), nil
 }
 
@@ -147,6 +149,7 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 	if stored.Place != token.PlaceObject || hex.EncodeToString(stored.ID[:]) != planned.ID {
 		return secretRecord{}, fault.New(fault.Internal, "the HSM token made another object than it was asked for")
 	}
+	stored.Agree = spec.Agree
 	return recordOf(stored), nil
 }
 

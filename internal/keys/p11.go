@@ -81,6 +81,9 @@ func (s *Service) p11Operations() []*op.Operation {
 		op.Define(meta("pkcs11.find", "pkcs11-find", op.Write, "Find keys and objects as PKCS#11 does, by label, identifier and class."), s.p11Find),
 		op.Define(meta("pkcs11.create", "pkcs11/{name}/create", op.Write, "Make a key for PKCS#11, for good or for a session."), s.p11Create),
 		op.Define(meta("pkcs11.settings", "pkcs11/{name}/settings", op.Write, "Change what PKCS#11 shows of a key; an empty request only counts as a use."), s.p11Settings),
+		op.Define(meta("pkcs11.encrypt", "pkcs11/{name}/encrypt", op.Write, "Encrypt as a mechanism of PKCS#11 does, with an IV of the caller's choice."), s.p11Encrypt),
+		op.Define(meta("pkcs11.decrypt", "pkcs11/{name}/decrypt", op.Write, "Decrypt as a mechanism of PKCS#11 does."), s.p11Decrypt),
+		op.Define(meta("pkcs11.agree", "pkcs11/{name}/agree", op.Write, "Compute the secret that a key shares with another's public key (ECDH)."), s.p11Agree),
 		op.WithExists(op.Define(meta("pkcs11.objects.put", "pkcs11-objects/{id}", op.Write, "Store a certificate, data or a public key as an object."), s.p11PutObject), s.p11ObjectExists),
 		op.Define(meta("pkcs11.objects.delete", "pkcs11-objects/{id}", op.Delete, "Delete a stored object."), s.p11DeleteObject),
 	}

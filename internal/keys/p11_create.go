@@ -62,8 +62,24 @@ func (s *Service) planP11(ctx context.Context, n keyName, r *api.P11Create) (pla
 		return plan{}, invalid("%q: the name of a key of a session is %s and 32 random hex digits, and no other key has such a name", r.Name, sessionPrefix)
 	}
 	p, err := s.planKey(ctx, n, &api.CreateKey{Name: r.Name, Type: r.Type, KeySize: r.KeySize, Protection: r.Protection})
+	if err == nil && record.Agree && p.protection != api.ProtectionSoftware {
+		err = s.canAgree(t)
+	}
 	p.pkcs11, p.deletable = record, r.Deletable || r.Session
 	return p, err
+}
+
+// canAgree refuses key agreement that the HSM token can't do.
+func (s *Service) canAgree(t token.Type) error {
+	tok, err := s.token.Get()
+	if err != nil {
+		return tokenFault(err, "make a key")
+	}
+	if info := tok.Info(); !info.Agree {
+		return invalid("the HSM token %q can't agree on keys (CKM_ECDH1_DERIVE) with keys of type %v", info.Label, t).
+			WithHint("ask for protection=software to use such a key in the server's memory")
+	}
+	return nil
 }
 
 // check looks at what programs may set.

@@ -85,6 +85,7 @@ type secretRecord struct {
 	Blob   []byte         `json:"blob,omitempty"`
 	Public []byte         `json:"public,omitempty"` // PKIX DER
 	Secret []byte         `json:"secret,omitempty"` // software only
+	Agree  bool           `json:"agree,omitempty"`  // of an EC key in the HSM token: made for key agreement too
 	Object *objectRecord  `json:"object,omitempty"` // token only: its name, if that is not ID
 }
 
@@ -139,7 +140,7 @@ func (r *secretRecord) publicOnly() bool {
 }
 
 func recordOf(s token.Stored) secretRecord {
-	r := secretRecord{Type: s.Type, Size: s.Size, ID: hex.EncodeToString(s.ID[:]), Blob: s.Blob, Public: s.Public}
+	r := secretRecord{Type: s.Type, Size: s.Size, ID: hex.EncodeToString(s.ID[:]), Blob: s.Blob, Public: s.Public, Agree: s.Agree}
 	r.Place = api.ProtectionWrapped
 	if s.Place == token.PlaceObject {
 		r.Place = api.ProtectionToken
@@ -152,7 +153,7 @@ func recordOf(s token.Stored) secretRecord {
 
 // stored is the reverse of recordOf.
 func (r *secretRecord) stored() (token.Stored, error) {
-	s := token.Stored{Type: r.Type, Size: r.Size, Blob: r.Blob, Public: r.Public, Name: r.Object.name()}
+	s := token.Stored{Type: r.Type, Size: r.Size, Blob: r.Blob, Public: r.Public, Name: r.Object.name(), Agree: r.Agree}
 	switch r.Place {
 	case api.ProtectionToken:
 		s.Place = token.PlaceObject

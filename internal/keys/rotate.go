@@ -39,7 +39,7 @@ func (s *Service) rotate(ctx context.Context, k *key, still func(*key) error) (*
 	if err := k.mayRotate(); err != nil {
 		return nil, err
 	}
-	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection, derived: k.meta.Derived})
+	m, err := s.makeMaterial(ctx, plan{name: k.name, typ: k.meta.Type, size: k.meta.Size, protection: k.meta.Protection, derived: k.meta.Derived, pkcs11: k.meta.PKCS11})
 	if err != nil {
 		return nil, err
 	}

@@ -174,7 +174,7 @@ func (s *Service) keepKey(ctx context.Context, c *Caller, e *entry, template Att
 		if o, err = s.settle(ctx, c, e, q); err == nil {
 			return o, nil
 		}
-		if e, ok := err.(*Error); !ok || e.Code != CKR_FUNCTION_REJECTED {
+		if e, ok := err.(*Error); !ok || e.Code != CKR_ATTRIBUTE_VALUE_INVALID {
 			break
 		}
 	}

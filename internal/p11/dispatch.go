@@ -52,6 +52,31 @@ var operations = [...]operation{
 // Handle answers a request: what follows the length of its frame. The answer is
 // appended to out in the same form. remote is the caller for the audit log.
 func (s *Service) Handle(ctx context.Context, remote string, request, out []byte) []byte {
+	began := s.now()
+	out, code := s.answer(ctx, remote, request, out)
+	if s.observe != nil {
+		name := "unknown"
+		if len(request) > 0 && known(request[0]) {
+			name = operationNames[request[0]]
+		}
+		s.observe(name, code, s.now().Sub(began))
+	}
+	return out
+}
+
+// Operations are the names of all operations.
+func Operations() []string { return operationNames[OpSlots:] }
+
+var operationNames = [...]string{
+	OpSlots: "slots", OpInfo: "info", OpLogin: "login", OpFind: "find", OpGet: "get", OpSign: "sign", OpVerify: "verify",
+	OpEncrypt: "encrypt", OpDecrypt: "decrypt", OpRandom: "random", OpGenerate: "generate", OpGeneratePair: "generate_pair",
+	OpCreate: "create", OpCopy: "copy", OpSet: "set", OpDestroy: "destroy", OpWrap: "wrap", OpUnwrap: "unwrap", OpDerive: "derive",
+	OpKeep: "keep",
+}
+
+func known(number uint8) bool { return int(number) < len(operations) && operations[number] != nil }
+
+func (s *Service) answer(ctx context.Context, remote string, request, out []byte) ([]byte, Code) {
 	began := len(out)
 	w := &Writer{B: out}
 	w.U32(uint32(CKR_OK))
@@ -60,7 +85,7 @@ func (s *Service) Handle(ctx context.Context, remote string, request, out []byte
 		err = fail(CKR_FUNCTION_FAILED, "the answer has %d bytes, more than %d", len(w.B)-began, MaxFrame)
 	}
 	if err == nil {
-		return w.B
+		return w.B, CKR_OK
 	}
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
@@ -71,7 +96,7 @@ func (s *Service) Handle(ctx context.Context, remote string, request, out []byte
 	w.B = w.B[:began]
 	w.U32(uint32(e.Code))
 	w.Text(e.Msg[:min(len(e.Msg), 4096)])
-	return w.B
+	return w.B, e.Code
 }
 
 func (s *Service) handle(ctx context.Context, remote string, request []byte, w *Writer) (err error) {
@@ -86,7 +111,7 @@ func (s *Service) handle(ctx context.Context, remote string, request []byte, w *
 		return r.Err
 	}
 	c.Token = string(token)
-	if int(number) >= len(operations) || operations[number] == nil {
+	if !known(number) {
 		return fail(CKR_FUNCTION_NOT_SUPPORTED, "operation %d is none of version %d of the protocol", number, Version)
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline(wait))

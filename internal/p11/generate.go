@@ -269,11 +269,18 @@ func (s *Service) make(ctx context.Context, c *Caller, mount string, q *api.P11C
 			}
 			return es, nil
 		}
-		if fault.KindOf(err) != fault.Conflict {
+		if !taken(err) {
 			break
 		}
 	}
-	return nil, s.explain(ctx, c, err, CKR_TEMPLATE_INCONSISTENT)
+	return nil, s.explain(ctx, c, err, CKR_FUNCTION_REJECTED)
+}
+
+// taken tells whether a call may have failed because its name is taken: over HTTP
+// that has the status of every wrong request.
+func taken(err error) bool {
+	kind := fault.KindOf(err)
+	return kind == fault.Conflict || kind == fault.Invalid
 }
 
 // nameFor are names for a key, the best one first.

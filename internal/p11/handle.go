@@ -37,6 +37,11 @@ func (e *entry) handleOf() uint64 {
 		b = append(b, s...)
 	}
 	b = binary.BigEndian.AppendUint64(b, e.class)
+	if e.key != nil && e.key.Session {
+		// One that is kept for good is another object: who ends the session's
+		// does not end this.
+		b = append(b, "session"...)
+	}
 	version := 0
 	if e.version != nil {
 		version = e.version.Version
@@ -50,6 +55,7 @@ func (e *entry) handleOf() uint64 {
 // same tells whether both are one object.
 func (e *entry) same(o *entry) bool {
 	return e.class == o.class && e.mount == o.mount && e.record == o.record && e.chain == o.chain &&
+		(e.key != nil && e.key.Session) == (o.key != nil && o.key.Session) &&
 		(e.version == nil) == (o.version == nil) && (e.version == nil || e.version.Version == o.version.Version)
 }
 

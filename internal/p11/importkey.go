@@ -45,7 +45,7 @@ func (s *Service) importMaterial(ctx context.Context, c *Caller, mount string, c
 		if err == nil {
 			return s.imported(ctx, c, mount, name, class, w)
 		}
-		if kind := fault.KindOf(err); kind != fault.Conflict && kind != fault.Invalid {
+		if !taken(err) {
 			break
 		}
 	}

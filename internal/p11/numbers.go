@@ -173,7 +173,6 @@ const (
 	CKR_DATA_INVALID               Code = 0x020
 	CKR_DATA_LEN_RANGE             Code = 0x021
 	CKR_DEVICE_ERROR               Code = 0x030
-	CKR_DEVICE_MEMORY              Code = 0x031
 	CKR_ENCRYPTED_DATA_INVALID     Code = 0x040
 	CKR_ENCRYPTED_DATA_LEN_RANGE   Code = 0x041
 	CKR_FUNCTION_NOT_SUPPORTED     Code = 0x054

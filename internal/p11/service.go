@@ -67,6 +67,9 @@ type Options struct {
 	Own bool
 	// Version of the program, "1.2.3".
 	Version string
+	// Observe is told of every request: its operation, the outcome, how long it
+	// took. May be nil.
+	Observe func(operation string, code Code, d time.Duration)
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
@@ -77,6 +80,7 @@ type Service struct {
 	backend Backend
 	own     bool
 	version [2]uint8
+	observe func(operation string, code Code, d time.Duration)
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -107,7 +111,7 @@ type Caller struct {
 
 // New makes a service.
 func New(o Options) (*Service, error) {
-	s := &Service{backend: o.Backend, own: o.Own, log: o.Logger, now: o.Now, version: parseVersion(o.Version), views: map[viewKey]*view{}}
+	s := &Service{backend: o.Backend, own: o.Own, observe: o.Observe, log: o.Logger, now: o.Now, version: parseVersion(o.Version), views: map[viewKey]*view{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -238,7 +242,7 @@ func (s *Service) explain(ctx context.Context, c *Caller, err error, invalid Cod
 	}
 	msg := fault.Message(err)
 	switch fault.KindOf(err) {
-	case fault.Invalid, fault.MediaType:
+	case fault.Invalid, fault.MediaType, fault.Conflict, fault.Exhausted: // of one status over HTTP
 		return &Error{invalid, msg}
 	case fault.Denied:
 		return s.denied(ctx, c, msg)
@@ -248,10 +252,6 @@ func (s *Service) explain(ctx context.Context, c *Caller, err error, invalid Cod
 		return &Error{CKR_FUNCTION_NOT_SUPPORTED, msg}
 	case fault.TooLarge:
 		return &Error{CKR_DATA_LEN_RANGE, msg}
-	case fault.Conflict:
-		return &Error{CKR_FUNCTION_REJECTED, msg}
-	case fault.Exhausted:
-		return &Error{CKR_DEVICE_MEMORY, msg}
 	case fault.Sealed, fault.Uninitialized, fault.Unavailable:
 		return &Error{CKR_DEVICE_ERROR, msg}
 	}

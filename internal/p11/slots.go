@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"time"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
@@ -44,6 +45,9 @@ func (s *Service) Labels() []string {
 	return labels
 }
 
+// infoWait is how long INFO waits for a server that may not answer.
+const infoWait = 2 * time.Second
+
 // Info describes a slot. A server that does not answer, or is sealed, leaves
 // InfoUnsealed away; it is asked once.
 func (s *Service) Info(ctx context.Context, c *Caller) (*Info, error) {
@@ -60,6 +64,8 @@ func (s *Service) Info(ctx context.Context, c *Caller) (*Info, error) {
 	}
 	var status api.SealStatus
 	call := &Call{Verb: Read, Path: "sys/seal-status", Remote: c.Remote, Repeatable: true}
+	ctx, cancel := context.WithTimeout(ctx, infoWait)
+	defer cancel()
 	if err := s.backend.Call(ctx, call, nil, &status); err == nil {
 		if v := parseVersion(status.Version); v != [2]uint8{} {
 			i.Major, i.Minor = v[0], v[1]

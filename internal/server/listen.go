@@ -11,10 +11,10 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/daemon"
 )
 
 // connServer serves the connections of a listener: an *http.Server, or that of
@@ -77,7 +77,7 @@ func newListener(c config.Listener, own *ownCertificate, server connServer, conn
 
 func (l *listener) open(connections int) (err error) {
 	if path, ok := l.cfg.Socket(); ok {
-		l.net, err = listenUnix(path, os.FileMode(l.cfg.FileMode()))
+		l.net, err = daemon.Listen(path, os.FileMode(l.cfg.FileMode()))
 		l.address = "unix://" + path
 	} else {
 		l.net, err = net.Listen("tcp", l.cfg.Address)
@@ -89,33 +89,13 @@ func (l *listener) open(connections int) (err error) {
 		return err
 	}
 	if connections > 0 {
-		l.net = limitListener(l.net, connections)
+		l.net = daemon.Limit(l.net, connections)
 	}
 	if l.tls != nil {
 		l.net = tls.NewListener(l.net, l.tls.config())
 		l.address = "https" + l.address[len("http"):]
 	}
 	return nil
-}
-
-// listenUnix removes the socket that an ended server left, but not one that
-// somebody listens on. The permissions are set before anybody can connect.
-func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, errors.New("another server listens on this socket")
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode()&os.ModeSocket == 0 {
-			return nil, errors.New("there is a file of this name that is no socket")
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("removing the socket of an ended server: %w", err)
-		}
-	}
-	before := syscall.Umask(0o777 &^ int(mode))
-	defer syscall.Umask(before)
-	return net.Listen("unix", path)
 }
 
 func (l *listener) serve() error {

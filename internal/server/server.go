@@ -14,6 +14,7 @@ import (
 
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/custody"
+	"github.com/claviger/claviger/internal/daemon"
 	"github.com/claviger/claviger/internal/front/acme"
 	"github.com/claviger/claviger/internal/front/vault"
 	"github.com/claviger/claviger/internal/guard"
@@ -249,7 +250,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.keepOpening(untilDone) })
 	background.Go(func() { s.keepProvider(untilDone, s.provider) })
 	background.Go(func() { s.keepOwnCertificate(untilDone) })
-	notifyReady(s.log)
+	daemon.Ready(s.log)
 	select {
 	case <-ctx.Done():
 	case err := <-failed:

@@ -144,35 +144,6 @@ func unseal(t *testing.T, s *Server, shares []string) {
 	}
 }
 
-// TestListenUnix is not parallel: the umask is the process's.
-func TestListenUnix(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "s")
-	l, err := listenUnix(path, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listenUnix(path, 0o600); err == nil {
-		t.Error("took the socket of a server that listens")
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	l.Close()
-	if l, err = listenUnix(path, 0o660); err != nil {
-		t.Fatalf("the socket of an ended server: %v", err)
-	}
-	defer l.Close()
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listenUnix(file, 0o600); err == nil {
-		t.Error("replaced a file that is no socket")
-	}
-}
-
 func TestNotifyReady(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

@@ -73,6 +73,8 @@ type Spec struct {
 	// find it in: with this CKA_LABEL and CKA_ID instead, and with the public half
 	// of a pair as an object beside it. Class does not count. ErrTaken if there is one.
 	Name *ObjectName
+	// Agree makes a key of an ECDSA type that can be used with Agree too.
+	Agree bool
 }
 
 // Stored is a key as it is kept: everything needed to use it again, nothing secret.
@@ -85,6 +87,8 @@ type Stored struct {
 	Public []byte // PKIX (SubjectPublicKeyInfo) DER of an asymmetric key
 	// Name, if not nil, is how a PlaceObject key is found, in place of ID.
 	Name *ObjectName
+	// Agree: it was made with the Agree of Spec.
+	Agree bool
 }
 
 // Kind is what an Op does.
@@ -99,6 +103,7 @@ const (
 	Decrypt         // RSA: In ciphertext, AAD the OAEP label, Out plaintext; ErrOpen if not authentic
 	EncryptCBC      // AES: In plaintext, Nonce the IV of 16 bytes, Out ciphertext with PKCS #7 padding
 	DecryptCBC      // AES: the reverse; ErrOpen if the padding is wrong, which is an oracle by nature
+	Agree           // ECDSA types: In the other's public key, an uncompressed point (SEC 1 section 2.3.3) that is on the curve; Out the x-coordinate of the shared point, as long as the field
 )
 
 // Scheme is the padding of an RSA operation.
@@ -252,6 +257,7 @@ type Info struct {
 	Firmware     string
 	Embedded     bool          // the embedded software token, no PKCS#11 module
 	Holds        map[Type]Hold // types that are absent can't be held
+	Agree        bool          // the token does Agree
 	Transferable bool          // the KEK may leave under another HSM's KEKEK
 	Quirks       []string      // departures from PKCS#11 that the driver works around
 }

@@ -1,10 +1,7 @@
 package unsealer
 
 import (
-	"net/http"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/claviger/claviger/api"
 )
@@ -66,23 +63,4 @@ func (m *metrics) seen(server string, s *api.SealStatus) {
 	m.sealed.WithLabelValues(server).Set(sealed)
 	m.progress.WithLabelValues(server).Set(float64(s.Progress))
 	m.answered.WithLabelValues(server).SetToCurrentTime()
-}
-
-// ServeHTTP answers GET /metrics in Prometheus' text format.
-func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/metrics" || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		http.NotFound(w, r)
-		return
-	}
-	families, err := m.registry.Gather()
-	if err != nil {
-		http.Error(w, "the metrics can't be gathered", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
-			return // the client went away
-		}
-	}
 }

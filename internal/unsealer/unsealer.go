@@ -7,12 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/daemon"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/harden"
 )
@@ -85,7 +85,7 @@ func Protect(log *slog.Logger) {
 func (u *Unsealer) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := u.serveMetrics()
+	stop := daemon.ServeMetrics(u.listener, u.metrics.registry, u.log)
 	defer stop()
 	defer u.share.close()
 	u.log.Info("The unsealer runs", "servers", len(u.watchers), "interval", u.watchers[0].interval.String(), "share", u.share.source)
@@ -105,27 +105,8 @@ func (u *Unsealer) Run(ctx context.Context) error {
 	return fatal
 }
 
-// serveMetrics serves them, if they are configured, until stop is called.
-func (u *Unsealer) serveMetrics() (stop func()) {
-	if u.listener == nil {
-		return func() {}
-	}
-	s := &http.Server{
-		Handler: u.metrics, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(u.log.Handler(), slog.LevelDebug),
-	}
-	u.log.Info("Metrics are served", "address", u.MetricsAddress())
-	go s.Serve(u.listener)
-	return func() { s.Close() }
-}
-
 // MetricsAddress is the URL of the metrics, "" without.
-func (u *Unsealer) MetricsAddress() string {
-	if u.listener == nil {
-		return ""
-	}
-	return "http://" + u.listener.Addr().String() + "/metrics"
-}
+func (u *Unsealer) MetricsAddress() string { return daemon.MetricsAddress(u.listener) }
 
 // Once looks at each server one time, all at once. Its error names the servers
 // that were not reached or refused the share.

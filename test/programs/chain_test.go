@@ -174,14 +174,17 @@ func TestOutages(t *testing.T) {
 	eachWay(t, func(t *testing.T, p *provider) {
 		c := p.claviger
 		k := p.key(t, "app", "ecdsa-p256")
+		// What is started again lives as long as this test.
+		restart := func(testing.TB) { c.restart(t) }
+		startAgent := func(testing.TB) { c.startAgent(t) }
 		faults := map[string]struct{ away, back func(t testing.TB) }{
-			"server killed":  {func(testing.TB) { c.server.Kill() }, c.restart},
-			"server ended":   {func(testing.TB) { c.server.Stop() }, c.restart},
+			"server killed":  {func(testing.TB) { c.server.Kill() }, restart},
+			"server ended":   {func(testing.TB) { c.server.Stop() }, restart},
 			"server stopped": {signal(func() int { return c.server.PID() }, syscall.SIGSTOP), signal(func() int { return c.server.PID() }, syscall.SIGCONT)},
 		}
 		if c.agent != nil {
-			faults["agent killed"] = struct{ away, back func(t testing.TB) }{func(testing.TB) { c.agent.kill() }, c.startAgent}
-			faults["agent ended"] = struct{ away, back func(t testing.TB) }{func(testing.TB) { c.agent.stop() }, c.startAgent}
+			faults["agent killed"] = struct{ away, back func(t testing.TB) }{func(testing.TB) { c.agent.kill() }, startAgent}
+			faults["agent ended"] = struct{ away, back func(t testing.TB) }{func(testing.TB) { c.agent.stop() }, startAgent}
 			pid := func() int { return c.agent.Process.Pid }
 			faults["agent stopped"] = struct{ away, back func(t testing.TB) }{signal(pid, syscall.SIGSTOP), signal(pid, syscall.SIGCONT)}
 		}

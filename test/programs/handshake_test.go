@@ -27,6 +27,7 @@ type dialer struct {
 	suites  []uint16         // with TLS 1.2
 	timeout time.Duration    // default 20 s
 	path    string           // default /
+	name    string           // of the server, default localhost
 }
 
 // get makes a connection, asks for its path and returns the connection's state and the
@@ -35,7 +36,7 @@ func (d *dialer) get(ctx context.Context) (tls.ConnectionState, string, error) {
 	var state tls.ConnectionState
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.timeout, 20*time.Second))
 	defer cancel()
-	c := &tls.Config{RootCAs: d.pool, ServerName: "localhost", MinVersion: d.version, MaxVersion: d.version, CipherSuites: d.suites}
+	c := &tls.Config{RootCAs: d.pool, ServerName: cmp.Or(d.name, "localhost"), MinVersion: d.version, MaxVersion: d.version, CipherSuites: d.suites}
 	if d.client != nil {
 		c.Certificates = []tls.Certificate{*d.client}
 	}

@@ -47,7 +47,7 @@ func TestHAProxy(t *testing.T) {
 					t.Fatal(err)
 				}
 				front.wait(t, "it is not loaded again", func() bool {
-					return strings.Count(front.out.String(), "Configuration successful") > 1
+					return strings.Count(front.out.String(), "Configuration successful") > 1 && listens(address)
 				})
 				d.serves(t, k, "hello 127.0.0.1")
 				d.client = nil

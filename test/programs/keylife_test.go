@@ -109,9 +109,13 @@ func testLogin(t *testing.T, p *provider) {
 	a.do(t, ckrOK, "open %s", tokenLabel)
 	a.do(t, ckrPINIncorrect, "login s.nothingLikeAToken")
 	a.do(t, ckrPINIncorrect, "login %s", strings.Repeat("x", 300))
-	// Somebody who may not use the key does not see it.
-	a.do(t, ckrOK, "login %s", c.policy(t, "nobody", `path "transit/random" { capabilities = ["update"] }`))
+	// Somebody who may not use the key does not see it, and who may not look sees
+	// nothing.
+	a.do(t, ckrOK, "login %s", c.policy(t, "nobody", `path "transit/pkcs11-find" { capabilities = ["update"] }`))
 	a.do(t, ckrHandleInvalid, "find %s", k.name)
+	a.do(t, ckrOK, "logout")
+	a.do(t, ckrOK, "login %s", c.policy(t, "blind", `path "transit/keys/app" { capabilities = ["read"] }`))
+	a.do(t, ckrNotPermitted, "find %s", k.name)
 	a.do(t, ckrOK, "logout")
 
 	token := c.policy(t, "app", keyPolicy)
@@ -144,10 +148,3 @@ func testLogin(t *testing.T, p *provider) {
 	a.do(t, ckrOK, "find %s", k.name)
 	a.signs(t, k)
 }
-
-// keyPolicy lets an application use every key.
-const keyPolicy = `path "transit/*" { capabilities = ["create", "read", "update", "delete", "list"] }`
-
-// loginWays are ways to a server by which the application shows its own client
-// token.
-var loginWays []way

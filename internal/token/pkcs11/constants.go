@@ -80,6 +80,7 @@ const (
 	FlagGenPair uint64 = 0x10000
 	FlagWrap    uint64 = 0x20000
 	FlagUnwrap  uint64 = 0x40000
+	FlagDerive  uint64 = 0x80000
 )
 
 // Mask generation functions of PSS and OAEP.

@@ -118,6 +118,7 @@ const (
 	GenericKeyGen CKM = 0x0350
 	ECKeyGen      CKM = 0x1040
 	ECDSA         CKM = 0x1041
+	ECDH1Derive   CKM = 0x1050
 	RSAAESWrap    CKM = 0x1054 // RSA-OAEP of an AES key ‖ AES-KWP of the secret
 	EdwardsKeyGen CKM = 0x1055
 	EdDSA         CKM = 0x1057

@@ -229,6 +229,26 @@ static CK_RV finish(CK_FUNCTION_LIST *f, CK_ULONG s, uint32_t fn, CK_BYTE *in, C
 	}
 }
 
+/* The secret belongs to the caller, so its object is neither sensitive nor kept. */
+static CK_RV derive(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, const cl_op *op, CK_BYTE *in, CK_ULONG nin, CK_BYTE *out,
+	CK_ULONG *nout)
+{
+	CK_ECDH1_DERIVE_PARAMS p = {1 /* CKD_NULL */, 0, NULL, nin, in};
+	CK_MECHANISM m = {op->mech, &p, sizeof p};
+	CK_ULONG class = 4, type = 0x10, size = op->salt, o;
+	CK_BBOOL no = 0, yes = 1;
+	CK_ATTRIBUTE t[] = {{0x000, &class, sizeof class}, {0x100, &type, sizeof type}, {0x161, &size, sizeof size},
+		{0x001, &no, 1}, {0x103, &no, 1}, {0x162, &yes, 1}};
+	CK_ATTRIBUTE value = {0x011, out, *nout};
+	CK_RV rv = CALL(C_DeriveKey, s, &m, key, t, sizeof t / sizeof *t, &o);
+	if (rv)
+		return rv;
+	rv = CALL(C_GetAttributeValue, s, o, &value, 1);
+	CK_RV gone = CALL(C_DestroyObject, s, o);
+	*nout = value.ulValueLen;
+	return rv ? rv : gone;
+}
+
 void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t *in, uint8_t *out, cl_item *items,
 	uint32_t n)
 {
@@ -262,9 +282,12 @@ void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t 
 		}
 		it->done = 1;
 		it->at = CL_AT_INIT;
-		CK_RV rv = start(f, s, key, op->fn, &m);
-		if (!rv) {
-			CK_ULONG len = it->out_cap;
+		CK_ULONG len = it->out_cap;
+		CK_RV rv;
+		if (op->fn == CL_DERIVE) {
+			rv = derive(f, s, key, op, in + it->in, it->in_len, out + it->out, &len);
+			it->out_len = rv ? 0 : (uint32_t)(len <= it->out_cap ? len : it->out_cap);
+		} else if (!(rv = start(f, s, key, op->fn, &m))) {
 			it->at = CL_AT_CALL;
 			rv = finish(f, s, op->fn, in + it->in, it->in_len, out + it->out, &len);
 			/* A module that claims more than its buffer has broken memory already. */

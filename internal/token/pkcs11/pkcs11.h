@@ -68,6 +68,13 @@ typedef struct {
 } CK_RSA_AES_KEY_WRAP_PARAMS;
 
 typedef struct {
+	CK_ULONG kdf, ulSharedDataLen;
+	CK_BYTE *pSharedData;
+	CK_ULONG ulPublicDataLen;
+	CK_BYTE *pPublicData;
+} CK_ECDH1_DERIVE_PARAMS;
+
+typedef struct {
 	void *CreateMutex, *DestroyMutex, *LockMutex, *UnlockMutex;
 	CK_ULONG flags;
 	void *pReserved;
@@ -124,7 +131,8 @@ struct CK_FUNCTION_LIST {
 	CK_RV (*C_WrapKey)(CK_ULONG, CK_MECHANISM *, CK_ULONG, CK_ULONG, CK_BYTE *, CK_ULONG *);
 	CK_RV (*C_UnwrapKey)(CK_ULONG, CK_MECHANISM *, CK_ULONG, CK_BYTE *, CK_ULONG, CK_ATTRIBUTE *, CK_ULONG,
 		CK_ULONG *);
-	CK_UNUSED C_DeriveKey, C_SeedRandom;
+	CK_RV (*C_DeriveKey)(CK_ULONG, CK_MECHANISM *, CK_ULONG, CK_ATTRIBUTE *, CK_ULONG, CK_ULONG *);
+	CK_UNUSED C_SeedRandom;
 	CK_RV (*C_GenerateRandom)(CK_ULONG, CK_BYTE *, CK_ULONG);
 	CK_UNUSED C_GetFunctionStatus, C_CancelFunction, C_WaitForSlotEvent;
 };
@@ -134,7 +142,7 @@ struct CK_FUNCTION_LIST {
 
 typedef struct { uint64_t type; uint32_t off, len; } cl_attr;
 
-enum { CL_ENCRYPT = 1, CL_DECRYPT = 2, CL_SIGN = 3 };
+enum { CL_ENCRYPT = 1, CL_DECRYPT = 2, CL_SIGN = 3, CL_DERIVE = 4 };
 enum { CL_PLAIN = 0, CL_GCM = 1, CL_PSS = 2, CL_OAEP = 3, CL_IV = 4 };
 /* Which call of an item failed: 1 is the Init call, 2 the operation. */
 enum { CL_AT_INIT = 1, CL_AT_CALL = 2 };

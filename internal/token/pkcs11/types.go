@@ -138,6 +138,10 @@ const (
 	Encrypt Func = 1
 	Decrypt Func = 2
 	Sign    Func = 3
+	// Derive is C_DeriveKey with CK_ECDH1_DERIVE_PARAMS without a KDF: the input is
+	// the other's public key, the output CKA_VALUE of a generic secret of Salt bytes,
+	// a session object that is destroyed at once.
+	Derive Func = 4
 )
 
 // Param says which CK_…_PARAMS an Op's mechanism takes.
@@ -158,7 +162,7 @@ type Op struct {
 	Mech  CKM
 	Hash  CKM    // of PSS and OAEP
 	MGF   uint32 // of PSS and OAEP
-	Salt  uint32 // bytes, of PSS
+	Salt  uint32 // bytes, of PSS; and of Derive
 }
 
 // Item is one unit of a Batch: offsets and lengths into its input and output
@@ -180,8 +184,8 @@ const (
 
 // FuncName returns the C function that an item failed in.
 func FuncName(f Func, at uint32) string {
-	n := map[Func]string{Encrypt: "C_Encrypt", Decrypt: "C_Decrypt", Sign: "C_Sign"}[f]
-	if at == AtInit {
+	n := map[Func]string{Encrypt: "C_Encrypt", Decrypt: "C_Decrypt", Sign: "C_Sign", Derive: "C_DeriveKey"}[f]
+	if at == AtInit && f != Derive {
 		n += "Init"
 	}
 	return n

@@ -151,6 +151,8 @@ func wrongKind(t token.Type, k token.Kind) error {
 		name = "decryption"
 	case token.Sign:
 		name = "signing"
+	case token.Agree:
+		name = "key agreement"
 	case token.MAC:
 		name = "message authentication codes"
 	}

@@ -36,9 +36,14 @@ type ecdsaKey struct {
 	typ  token.Type
 }
 
-// Do implements token.Key for Sign.
+// Do implements token.Key for Sign and Agree.
 func (k *ecdsaKey) Do(ctx context.Context, op token.Op, items []token.Item) error {
-	if op.Kind != token.Sign {
+	do := k.sign
+	switch op.Kind {
+	case token.Sign:
+	case token.Agree:
+		do = k.agree
+	default:
 		return wrongKind(k.typ, op.Kind)
 	}
 	for i := range items {
@@ -46,9 +51,25 @@ func (k *ecdsaKey) Do(ctx context.Context, op token.Op, items []token.Item) erro
 			return err
 		}
 		it := &items[i]
-		it.Err = k.sign(it)
+		it.Err = do(it)
 	}
 	return nil
+}
+
+// agree is ECDH (SP 800-56A section 5.7.1.2).
+func (k *ecdsaKey) agree(it *token.Item) error {
+	private, err := k.priv.ECDH()
+	if err != nil {
+		return fmt.Errorf("open a key for agreement: %w", err)
+	}
+	peer, err := private.Curve().NewPublicKey(it.In)
+	if err != nil {
+		return fmt.Errorf("the other's public key: %w", err)
+	}
+	shared, err := private.ECDH(peer)
+	it.Out = append(it.Out, shared...)
+	clear(shared)
+	return err
 }
 
 func (k *ecdsaKey) sign(it *token.Item) error {

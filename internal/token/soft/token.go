@@ -98,6 +98,7 @@ func (t *Token) Info() token.Info {
 		Manufacturer: "Claviger",
 		Model:        "software token",
 		Holds:        holds,
+		Agree:        true,
 		Transferable: t.contents.transferable,
 	}
 }

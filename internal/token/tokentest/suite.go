@@ -106,6 +106,7 @@ func (s *suite) testToken(t *testing.T) {
 		s.run(t, "Import", func(t *testing.T) { s.testImport(t, tok) })
 		s.run(t, "Objects", func(t *testing.T) { s.testObjects(t, tok) })
 		s.run(t, "Contexts", func(t *testing.T) { s.testContexts(t, tok) })
+		s.run(t, "Agree", func(t *testing.T) { s.testAgree(t, tok) })
 		s.run(t, "ManyAtOnce", func(t *testing.T) { s.testManyAtOnce(t, tok) })
 		for typ, places := range s.held(tok) {
 			for _, place := range places {

@@ -244,7 +244,7 @@ func (p *process) takeKEK(r *carryRequest) error {
 // opens tells whether an AES key opens the proof of a KEK.
 func (p *process) opens(kek pkcs11.Handle, proof []byte) error {
 	s := p.slow.session
-	h, err := s.Unwrap(p.wrap, kek, proof, unwrapTemplate(token.AES256))
+	h, err := s.Unwrap(p.wrap, kek, proof, unwrapTemplate(token.AES256, false))
 	if err != nil {
 		return openFailure(err)
 	}

@@ -26,9 +26,9 @@ type born struct {
 func (p *process) bear(s *pkcs11.Session, typ token.Type, size int, b birth) (born, error) {
 	switch typ.Class() {
 	case token.ClassAEAD:
-		return bearSecret(s, pkcs11.AESKeyGen, usage(b.common(), typ).Ulong(pkcs11.AttrValueLen, uint64(typ.Bits()/8)))
+		return bearSecret(s, pkcs11.AESKeyGen, usage(b.common(), typ, false).Ulong(pkcs11.AttrValueLen, uint64(typ.Bits()/8)))
 	case token.ClassHMAC:
-		return bearSecret(s, pkcs11.GenericKeyGen, usage(b.common(), typ).Ulong(pkcs11.AttrValueLen, uint64(size)))
+		return bearSecret(s, pkcs11.GenericKeyGen, usage(b.common(), typ, false).Ulong(pkcs11.AttrValueLen, uint64(size)))
 	case token.ClassRSA:
 		return p.bearPair(s, pkcs11.RSAKeyGen, typ, nil, b)
 	case token.ClassECDSA:
@@ -140,7 +140,7 @@ func pointPKIX(typ token.Type, value []byte) ([]byte, error) {
 
 // generate makes the key of a specification.
 func (p *process) generate(spec token.Spec) (token.Stored, error) {
-	st := token.Stored{Type: spec.Type, Size: spec.Size, Place: token.PlaceWrapped, ID: spec.ID}
+	st := token.Stored{Type: spec.Type, Size: spec.Size, Place: token.PlaceWrapped, ID: spec.ID, Agree: spec.Agree}
 	if spec.Name != nil {
 		k, err := p.bearNamed(spec)
 		st.Place, st.Public = token.PlaceObject, k.public
@@ -168,7 +168,7 @@ func (p *process) generate(spec token.Spec) (token.Stored, error) {
 // process reads the token's directory at the same moment, so a failure without
 // a reason is tried again.
 func (p *process) bearObject(spec token.Spec) (k born, err error) {
-	b := birth{object: true, label: spec.Label, id: spec.ID[:]}
+	b := birth{object: true, label: spec.Label, id: spec.ID[:], agree: spec.Agree}
 	for try := 1; ; try++ {
 		// What an interrupted call left under this ID was never acknowledged.
 		if err := p.destroy(spec.ID); err != nil {
@@ -225,7 +225,7 @@ func (p *process) bearWrapped(spec token.Spec) (born, []byte, error) {
 		if err != nil {
 			return born{}, nil, err
 		}
-		k, blob, err := p.wrapNew(s, kek, spec.Type, spec.Size, birth{extractable: true, trustedOnly: p.kekStrict.Load()})
+		k, blob, err := p.wrapNew(s, kek, spec.Type, spec.Size, birth{extractable: true, trustedOnly: p.kekStrict.Load(), agree: spec.Agree})
 		if err == nil {
 			return k, blob, nil
 		}
@@ -251,7 +251,7 @@ func (p *process) wrapNew(s *pkcs11.Session, kek pkcs11.Handle, typ token.Type, 
 		return born{}, nil, holdFailure(err, typ, "wrapping")
 	}
 	if !p.slow.verified[typ] {
-		h, err := s.Unwrap(p.wrap, kek, blob, unwrapTemplate(typ))
+		h, err := s.Unwrap(p.wrap, kek, blob, unwrapTemplate(typ, b.agree))
 		if err != nil {
 			return born{}, nil, failf(reasonHold, err, "the module wraps a key of type %s, but does not unwrap it again", typ)
 		}

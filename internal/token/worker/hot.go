@@ -97,7 +97,7 @@ func (p *process) unwrapBlob(l *loadRequest) (pkcs11.Handle, error) {
 		if err != nil {
 			return 0, err
 		}
-		h, err := p.keeper.Unwrap(p.wrap, kek, l.blob, unwrapTemplate(l.typ))
+		h, err := p.keeper.Unwrap(p.wrap, kek, l.blob, unwrapTemplate(l.typ, l.agree))
 		if err == nil {
 			return h, nil
 		}

@@ -58,7 +58,7 @@ func (k *key) loadRequest(slot uint32) loadRequest {
 		return loadRequest{slot: slot, from: fromName, typ: k.stored.Type, label: k.label, blob: k.stored.Name.ID}
 	}
 	return loadRequest{slot: slot, from: k.ident.from, typ: k.stored.Type, id: k.stored.ID, size: uint32(k.stored.Size),
-		label: k.label, blob: k.stored.Blob}
+		label: k.label, blob: k.stored.Blob, agree: k.stored.Agree}
 }
 
 func (k *key) plan(op token.Op) (plan, error) {
@@ -115,6 +115,8 @@ func kindName(kind token.Kind) string {
 		return "sign"
 	case token.MAC:
 		return "mac"
+	case token.Agree:
+		return "agree"
 	case token.EncryptCBC:
 		return "encrypt"
 	}

@@ -51,6 +51,8 @@ func (k *key) planFor(op token.Op) (plan, error) {
 		return k.planHMAC(op)
 	case op.Kind == token.Sign && class == token.ClassECDSA:
 		return k.planECDSA()
+	case op.Kind == token.Agree && class == token.ClassECDSA:
+		return k.planAgree()
 	case op.Kind == token.Sign && class == token.ClassEd25519:
 		return k.planEd25519()
 	case op.Kind == token.Sign && class == token.ClassRSA && op.Scheme == token.PKCS1v15:

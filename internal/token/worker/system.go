@@ -129,7 +129,7 @@ func (p *process) forgedBlob() pkcs11.CKR {
 	if err != nil {
 		return pkcs11.OK
 	}
-	_, err = p.hot.Unwrap(p.wrap, kek, make([]byte, 40), unwrapTemplate(token.AES256))
+	_, err = p.hot.Unwrap(p.wrap, kek, make([]byte, 40), unwrapTemplate(token.AES256, false))
 	_ = p.hot.Destroy(kek)
 	return pkcs11.CodeOf(err)
 }

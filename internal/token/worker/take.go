@@ -54,7 +54,7 @@ func openFailure(err error) error {
 
 func importTemplate(typ token.Type, b birth) *pkcs11.Template {
 	class, keyType := classOf(typ)
-	return usage(b.common().Ulong(pkcs11.AttrClass, class).Ulong(pkcs11.AttrKeyType, keyType), typ)
+	return usage(b.common().Ulong(pkcs11.AttrClass, class).Ulong(pkcs11.AttrKeyType, keyType), typ, b.agree)
 }
 
 // openPackage prepares a package for being opened; done ends what was made for that.
@@ -167,7 +167,7 @@ func (p *process) wrapImported(trial pkcs11.Handle, typ token.Type) ([]byte, err
 // key is not longer than a block of the hash.
 func (p *process) sameHMAC(kek, key pkcs11.Handle, blob []byte) error {
 	s := p.slow.session
-	again, err := s.Unwrap(p.wrap, kek, blob, unwrapTemplate(token.HMAC))
+	again, err := s.Unwrap(p.wrap, kek, blob, unwrapTemplate(token.HMAC, false))
 	if err != nil {
 		return failf(reasonHold, err, "unwrapping an imported key again")
 	}

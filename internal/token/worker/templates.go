@@ -34,6 +34,7 @@ type birth struct {
 	object      bool // CKA_TOKEN
 	extractable bool
 	trustedOnly bool // CKA_WRAP_WITH_TRUSTED
+	agree       bool // CKA_DERIVE of an EC key
 	label       string
 	id          []byte
 }
@@ -58,7 +59,7 @@ func (b birth) common() *pkcs11.Template {
 
 // usage allows what a key of a type is for and forbids the rest, so that a
 // secret can't be got out by using it for something else.
-func usage(t *pkcs11.Template, typ token.Type) *pkcs11.Template {
+func usage(t *pkcs11.Template, typ token.Type, agree bool) *pkcs11.Template {
 	switch typ.Class() {
 	case token.ClassAEAD:
 		return t.Bool(true, pkcs11.AttrEncrypt, pkcs11.AttrDecrypt).
@@ -70,7 +71,7 @@ func usage(t *pkcs11.Template, typ token.Type) *pkcs11.Template {
 	case token.ClassRSA:
 		return t.Bool(true, pkcs11.AttrSign, pkcs11.AttrDecrypt).Bool(false, pkcs11.AttrUnwrap, pkcs11.AttrDerive)
 	default:
-		return t.Bool(true, pkcs11.AttrSign).Bool(false, pkcs11.AttrDecrypt, pkcs11.AttrUnwrap, pkcs11.AttrDerive)
+		return t.Bool(true, pkcs11.AttrSign).Bool(false, pkcs11.AttrDecrypt, pkcs11.AttrUnwrap).Bool(agree, pkcs11.AttrDerive)
 	}
 }
 
@@ -92,10 +93,10 @@ func classOf(typ token.Type) (class, keyType uint64) {
 
 // unwrapTemplate is that of a wrapped key in use: a session object that can't
 // leave again.
-func unwrapTemplate(typ token.Type) *pkcs11.Template {
+func unwrapTemplate(typ token.Type, agree bool) *pkcs11.Template {
 	class, keyType := classOf(typ)
 	t := birth{}.common().Ulong(pkcs11.AttrClass, class).Ulong(pkcs11.AttrKeyType, keyType)
-	return usage(t, typ)
+	return usage(t, typ, agree)
 }
 
 // publicTemplate is that of a pair's public half. It is a session object, which
@@ -123,9 +124,12 @@ func publicTemplate(typ token.Type, params []byte, plain bool, b birth) *pkcs11.
 func privateTemplate(typ token.Type, plain bool, b birth) *pkcs11.Template {
 	t := b.common()
 	if !plain {
-		return usage(t, typ)
+		return usage(t, typ, b.agree)
 	}
 	t.Bool(true, pkcs11.AttrSign)
+	if b.agree {
+		t.Bool(true, pkcs11.AttrDerive)
+	}
 	if typ.Class() == token.ClassRSA {
 		t.Bool(true, pkcs11.AttrDecrypt)
 	}

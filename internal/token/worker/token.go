@@ -58,6 +58,7 @@ func newHSM(d *Device, p *pool, v view, f facts) *hsm {
 		h.info = token.Info{
 			Driver: "pkcs11", Module: d.cfg.Module, Label: s.token.Label, Serial: s.token.Serial,
 			Manufacturer: s.token.Manufacturer, Model: s.token.Model, Firmware: s.token.Firmware.String(),
+			Agree: h.has(pkcs11.ECDH1Derive, pkcs11.FlagDerive),
 		}
 		break
 	}

@@ -277,6 +277,7 @@ type loadRequest struct {
 	size  uint32
 	label string
 	blob  []byte
+	agree bool // a wrapped key that is for key agreement too
 }
 
 func (l *loadRequest) append(b []byte) []byte {
@@ -288,6 +289,7 @@ func (l *loadRequest) append(b []byte) []byte {
 	b = appendU32(b, l.size)
 	b = appendBytes(b, l.label)
 	b = appendBytes(b, l.blob)
+	b = appendBool(b, l.agree)
 	return endFrame(b, start)
 }
 
@@ -296,6 +298,7 @@ func parseLoad(p []byte) (loadRequest, error) {
 	l := loadRequest{slot: r.u32(), from: source(r.u8()), typ: token.Type(r.u8())}
 	copy(l.id[:], r.take(len(l.id)))
 	l.size, l.label, l.blob = r.u32(), r.str(), r.bytes()
+	l.agree = r.u8() != 0
 	return l, r.end()
 }
 

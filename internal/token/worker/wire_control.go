@@ -201,6 +201,7 @@ func appendSpec(b []byte, s token.Spec) []byte {
 	b = append(b, s.ID[:]...)
 	b = appendU32(b, uint32(s.Size))
 	b = appendBytes(b, s.Label)
+	b = appendBool(b, s.Agree)
 	if s.Name == nil {
 		return appendBool(b, false)
 	}
@@ -212,6 +213,7 @@ func parseSpec(p []byte) (token.Spec, error) {
 	s := token.Spec{Type: token.Type(r.u8()), Place: token.Place(r.u8())}
 	copy(s.ID[:], r.take(len(s.ID)))
 	s.Size, s.Label = int(r.u32()), r.str()
+	s.Agree = r.u8() != 0
 	if r.u8() != 0 {
 		s.Name = new(r.name())
 	}

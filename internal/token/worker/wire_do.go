@@ -58,7 +58,7 @@ func (d *doRequest) parse(p []byte) error {
 	d.op.Mech, d.op.Hash, d.op.MGF, d.op.Salt = pkcs11.CKM(r.u32()), pkcs11.CKM(r.u32()), r.u32(), r.u32()
 	n := int(r.u32())
 	d.items, d.room = d.items[:0], 0
-	if d.op.Func < pkcs11.Encrypt || d.op.Func > pkcs11.Sign || d.op.Param > pkcs11.IV || n > len(r.b)/16 {
+	if d.op.Func < pkcs11.Encrypt || d.op.Func > pkcs11.Derive || d.op.Param > pkcs11.IV || n > len(r.b)/16 {
 		return errFrame
 	}
 	for range n {

@@ -12,7 +12,7 @@ import (
 
 func TestWireRoundTrips(t *testing.T) {
 	t.Parallel()
-	l := loadRequest{slot: 7, from: fromBlob, typ: token.P256, id: token.ID{1, 2}, size: 3, label: "label", blob: []byte("blob")}
+	l := loadRequest{slot: 7, from: fromBlob, typ: token.P256, id: token.ID{1, 2}, size: 3, label: "label", blob: []byte("blob"), agree: true}
 	f, used, _, err := parseFrame(l.append(nil))
 	if err != nil || used == 0 || f.kind != frameLoad {
 		t.Fatal(f, used, err)

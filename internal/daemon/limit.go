@@ -1,4 +1,4 @@
-package server
+package daemon
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// limitListener accepts a connection only while fewer than n are open: the
-// others wait in the system's queue, and cost the server nothing.
-func limitListener(l net.Listener, n int) net.Listener {
+// Limit accepts a connection only while fewer than n are open: the others wait in
+// the system's queue, and cost the process nothing.
+func Limit(l net.Listener, n int) net.Listener {
 	return &limitedListener{Listener: l, slots: make(chan struct{}, n), done: make(chan struct{})}
 }
 

@@ -1,4 +1,4 @@
-package server
+package daemon
 
 import (
 	"log/slog"
@@ -6,9 +6,9 @@ import (
 	"os"
 )
 
-// notifyReady tells systemd that the server answers (sd_notify(3)). Without
+// Ready tells systemd that the program answers (sd_notify(3)). Without
 // NOTIFY_SOCKET it does nothing.
-func notifyReady(log *slog.Logger) {
+func Ready(log *slog.Logger) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return
@@ -18,11 +18,11 @@ func notifyReady(log *slog.Logger) {
 	}
 	conn, err := net.Dial("unixgram", path)
 	if err != nil {
-		log.Warn("telling systemd that the server is ready", "error", err)
+		log.Warn("telling systemd that the program is ready", "error", err)
 		return
 	}
 	defer conn.Close()
 	if _, err := conn.Write([]byte("READY=1")); err != nil {
-		log.Warn("telling systemd that the server is ready", "error", err)
+		log.Warn("telling systemd that the program is ready", "error", err)
 	}
 }

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/claviger/claviger/client"
+	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/daemon"
+	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/harden"
+	"github.com/claviger/claviger/internal/p11"
+)
+
+// shutdownTime is how long requests under way may take when the agent ends.
+const shutdownTime = 10 * time.Second
+
+// Options are what an agent needs.
+type Options struct {
+	Config  *config.Agent // valid
+	Version string
+	Log     *slog.Logger
+}
+
+// Agent serves PKCS#11 modules.
+type Agent struct {
+	cfg     *config.Agent
+	log     *slog.Logger
+	client  *client.Client
+	own     *ownToken
+	server  *p11.Server
+	metrics *metrics
+	socket  net.Listener
+	extra   net.Listener // of the metrics; nil without
+}
+
+// New reads the client token, opens the socket and prepares the calls. It calls no
+// server. Errors are *fault.Error.
+func New(o Options) (*Agent, error) {
+	a := &Agent{cfg: o.Config, log: o.Log, metrics: newMetrics()}
+	var err error
+	if a.client, err = newClient(&o.Config.Server); err != nil {
+		return nil, err
+	}
+	if a.own, err = newOwnToken(o.Config.Token, o.Log); err != nil {
+		return nil, err
+	}
+	po := p11.Options{
+		Backend: &backend{a.client, a.own}, Own: a.own != nil, Version: o.Version, Observe: a.metrics.observe, Logger: o.Log,
+	}
+	for _, s := range o.Config.Slots {
+		po.Slots = append(po.Slots, p11.Slot{Label: s.Label, Mounts: s.Mounts, Issuers: s.Issuers})
+	}
+	service, err := p11.New(po)
+	if err != nil {
+		return nil, err
+	}
+	a.server = p11.NewServer(service, p11.Peers{UIDs: o.Config.UIDs, GIDs: o.Config.GIDs})
+	a.metrics.connections(a.server.Connections)
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// listen opens the sockets.
+func (a *Agent) listen() error {
+	path := a.cfg.Socket
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fault.Wrap(fault.Invalid, err, "make the directory of the socket")
+	}
+	gid, err := config.GroupID(a.cfg.Group)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "find the group of the socket")
+	}
+	if a.socket, err = daemon.Listen(path, os.FileMode(a.cfg.FileMode())); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "listen at %s", path)
+	}
+	if gid >= 0 {
+		if err := os.Chown(path, -1, gid); err != nil {
+			a.socket.Close()
+			return fault.Wrap(fault.Invalid, err, "give the socket to group %d", gid)
+		}
+	}
+	if address := a.cfg.Metrics.Address; address != "" {
+		if a.extra, err = net.Listen("tcp", address); err != nil {
+			a.socket.Close()
+			return fault.Wrap(fault.Unavailable, err, "listen for the metrics")
+		}
+	}
+	a.socket = daemon.Limit(a.socket, a.cfg.MaxConnections)
+	return nil
+}
+
+// Protect does what the system allows to keep what this process knows in it, and
+// logs what it refuses.
+func Protect(log *slog.Logger) {
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"core dumps stay possible", harden.NoCoreDumps},
+		{"other processes of this user may read the agent's memory", harden.NotDumpable},
+	} {
+		if err := step.do(); err != nil {
+			log.Warn(step.what, "error", err)
+		}
+	}
+}
+
+// Run serves until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var work sync.WaitGroup
+	defer work.Wait()
+	if a.own != nil {
+		work.Go(func() { a.own.run(ctx, a.client) })
+	}
+	stop := daemon.ServeMetrics(a.extra, a.metrics.registry, a.log)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- a.server.Serve(a.socket) }()
+	a.log.Info("The agent serves PKCS#11", "socket", a.cfg.Socket, "servers", len(a.cfg.Server.Addresses), "own_token", a.own != nil)
+	daemon.Ready(a.log)
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve the socket: %w", err)
+	case <-ctx.Done():
+	}
+	cancel()
+	late, done := context.WithTimeout(context.Background(), shutdownTime)
+	defer done()
+	if err := a.server.Shutdown(late); err != nil {
+		a.log.Warn("requests were cut off", "error", err)
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	a.log.Info("The agent ends")
+	return nil
+}
+
+// Check reads the client token and asks the servers whether it is one, or, without
+// a token, whether they answer.
+func Check(ctx context.Context, c *config.Agent) error {
+	cl, err := newClient(&c.Server)
+	if err != nil {
+		return err
+	}
+	own, err := newOwnToken(c.Token, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if own == nil {
+		_, err = cl.SealStatus(ctx)
+		return explain(err)
+	}
+	if _, err = cl.WithToken(own.get()).LookupSelf(ctx); fault.KindOf(explain(err)) == fault.Denied && err != nil {
+		return fault.New(fault.Denied, "the server does not accept the client token, or it may not look at itself (auth/token/lookup-self)")
+	}
+	return explain(err)
+}
