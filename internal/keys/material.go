@@ -120,7 +120,6 @@ func (s *Service) makeWrapped(ctx context.Context, spec token.Spec, do maker) (s
 	if err != nil {
 		return secretRecord{}, err
 	}
-	stored.Agree = spec.Agree
 	return recordOf(stored), nil
 }
 
@@ -149,7 +148,6 @@ func (s *Service) makeObject(ctx context.Context, m *material, n keyName, spec t
 	if stored.Place != token.PlaceObject || hex.EncodeToString(stored.ID[:]) != planned.ID {
 		return secretRecord{}, fault.New(fault.Internal, "the HSM token made another object than it was asked for")
 	}
-	stored.Agree = spec.Agree
 	return recordOf(stored), nil
 }
 

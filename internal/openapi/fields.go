@@ -114,7 +114,7 @@ func word(t reflect.Type) string {
 		return "string"
 	case reflect.Bool:
 		return "boolean"
-	case reflect.Int, reflect.Int64:
+	case reflect.Int, reflect.Int64, reflect.Uint8, reflect.Uint64:
 		return "integer"
 	case reflect.Slice:
 		return "list of " + word(t.Elem())

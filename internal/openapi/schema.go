@@ -126,6 +126,8 @@ func (b *builder) schema(t reflect.Type, s side) *Schema {
 		return &Schema{Type: "boolean"}
 	case reflect.Int, reflect.Int64:
 		return &Schema{Type: "integer", Format: "int64"}
+	case reflect.Uint8, reflect.Uint64:
+		return &Schema{Type: "integer"}
 	case reflect.Slice:
 		return &Schema{Type: "array", Items: b.schema(t.Elem(), s)}
 	case reflect.Map, reflect.Struct:

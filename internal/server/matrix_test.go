@@ -2,6 +2,9 @@ package server
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -97,18 +100,31 @@ func newMatrix(t *testing.T) *matrix {
 	moved := m.make(t, "sys/remount", `{"from":"moving","to":"moved-before"}`)
 	encrypted := m.make(t, "transit/encrypt/aes", `{"plaintext":"aGk="}`)
 	signed := m.make(t, "transit/sign/p256", `{"input":"aGk="}`)
+	m.make(t, "transit/pkcs11/p11aes/create", `{"type":"aes256-gcm96"}`)
+	m.make(t, "transit/pkcs11/p11agree/create", `{"type":"ecdsa-p256","uses":["agree"]}`)
+	m.make(t, "transit/pkcs11-objects/00112233445566778899aabbccddeeff", `{"attributes":[{"type":0,"form":2,"value":"AAAAAAAAAAA="}]}`)
 	exported := m.call(t, m.open, "GET", "transit/export/public-key/p256", "root", "")
 	public := strings.ReplaceAll(exported.Data["keys"].(map[string]any)["1"].(string), "\n", `\n`)
 	m.make(t, "transit/keys/imported/import", `{"type":"ecdsa-p256","public_key":"`+public+`"}`)
 	m.make(t, "auth/token/create", `{"policies":["known"]}`)
 	leases := m.call(t, m.open, "LIST", "sys/leases/lookup/auth/token/create", "root", "")
-	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool, "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
+	m.words = strings.NewReplacer("$PUBLIC", public, "$POOL", pool, "$POINT", pointOnP256(t), "$LEASE", "auth/token/create/"+leases.Data["keys"].([]any)[0].(string),
 		"$CIPHERTEXT", encrypted.Data["ciphertext"].(string), "$SIGNATURE", signed.Data["signature"].(string),
 		"$BACKUP", saved.Data["backup"].(string), "$MIGRATION", moved.Data["migration_id"].(string))
 	m.authority = m.makeAuthority(t)
 	m.makeACME(t)
 	m.makeEST(t)
 	return m
+}
+
+// pointOnP256 is a public key of the curve P-256 as an uncompressed point in base64.
+func pointOnP256(t *testing.T) string {
+	t.Helper()
+	private, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(private.PublicKey().Bytes())
 }
 
 // mountEngines mounts those that are not there from the beginning, each at its name:

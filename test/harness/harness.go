@@ -6,6 +6,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -138,12 +139,12 @@ type Server struct {
 // Options change what SoftHSM and Embedded start.
 type Options struct {
 	Shares, Threshold int    // default 1 and 1
-	Listen            string // default a free port of 127.0.0.1, another one after each start
 	Module            string // instead of SoftHSM2, with Env
 	Env               []string
 	Extra             string // appended to the section [token.pkcs11]
 	Sections          string // appended to the configuration
 	Sealed            bool   // do not initialise
+	Address           string // of the listener, so that it stays over a restart; default a free port
 }
 
 // Dev starts a development server on the embedded software token.
@@ -202,10 +203,7 @@ func (s *Server) configure(t testing.TB, o Options, token string) {
 	t.Helper()
 	s.Config = filepath.Join(s.Dir, "claviger.toml")
 	s.args = []string{"server", "--config", s.Config}
-	listen := o.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
+	listen := cmp.Or(o.Address, "127.0.0.1:0")
 	text := fmt.Sprintf("data_dir = %q\n[[listener]]\naddress = %q\n%s%s\n", filepath.Join(s.Dir, "data"), listen, token, o.Sections)
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

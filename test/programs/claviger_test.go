@@ -49,7 +49,7 @@ func launch(t testing.TB, start func(testing.TB, harness.Options) *harness.Serve
 	t.Helper()
 	socket, https, dir := shortSocket(t), free(t), t.TempDir()
 	cert, key := selfSigned(t, dir)
-	c := prepare(t, start(t, harness.Options{Listen: free(t), Sections: fmt.Sprintf(`[[listener]]
+	c := prepare(t, start(t, harness.Options{Address: free(t), Sections: fmt.Sprintf(`[[listener]]
 address = %q
 tls_cert = %q
 tls_key = %q

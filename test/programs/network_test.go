@@ -73,7 +73,7 @@ func TestNetworkCut(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	_, port, _ := strings.Cut(free(t), ":")
-	c := prepare(t, harness.Embedded(t, harness.Options{Listen: "127.0.0.1:0", Sections: fmt.Sprintf("[[listener]]\naddress = \"%s:%s\"\ninsecure = true\n", n.here, port)}))
+	c := prepare(t, harness.Embedded(t, harness.Options{Address: "127.0.0.1:0", Sections: fmt.Sprintf("[[listener]]\naddress = \"%s:%s\"\ninsecure = true\n", n.here, port)}))
 	p := withAgent(t, c, fmt.Sprintf("addresses = [\"http://%s:%s\"]\ninsecure = true\n", n.here, port), n)
 	k := p.key(t, "app", "ecdsa-p256")
 	a := ready(t, p, k)

@@ -13,6 +13,12 @@ import (
 
 // Generate implements token.Token. PlaceAuto is PlaceWrapped.
 func (t *Token) Generate(ctx context.Context, spec token.Spec) (token.Stored, error) {
+	s, err := t.generate(ctx, spec)
+	s.Agree = spec.Agree
+	return s, err
+}
+
+func (t *Token) generate(ctx context.Context, spec token.Spec) (token.Stored, error) {
 	if err := t.ready(ctx); err != nil {
 		return token.Stored{}, err
 	}
@@ -143,6 +149,9 @@ func (k *key) Do(ctx context.Context, op token.Op, items []token.Item) error {
 	if k.token.closed.Load() {
 		k.loaded.Store(nil) // let go of the secret
 		return token.ErrClosed
+	}
+	if op.Kind == token.Agree && !k.stored.Agree {
+		return fmt.Errorf("%w: the key was not made for key agreement", token.ErrUnsupported)
 	}
 	l := k.loaded.Load()
 	if l == nil || l.object != nil && l.object.gone.Load() {

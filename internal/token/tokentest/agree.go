@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"testing"
 
@@ -23,6 +24,12 @@ func (s *suite) testAgree(t *testing.T, tok token.Token) {
 			key, err := tok.Key(stored)
 			must(t, err)
 			subject{s: s, Key: key, typ: typ, public: stored.Public}.useAgree(t)
+			stored.Agree = false
+			other, err := tok.Key(stored)
+			must(t, err)
+			if err := other.Do(s.context(t), token.Op{Kind: token.Agree}, make([]token.Item, 1)); !errors.Is(err, token.ErrUnsupported) {
+				t.Errorf("%s: a key for signatures agrees: %v", typ, err)
+			}
 			must(t, tok.Destroy(s.context(t), stored))
 		}
 	}

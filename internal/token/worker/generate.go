@@ -140,7 +140,7 @@ func pointPKIX(typ token.Type, value []byte) ([]byte, error) {
 
 // generate makes the key of a specification.
 func (p *process) generate(spec token.Spec) (token.Stored, error) {
-	st := token.Stored{Type: spec.Type, Size: spec.Size, Place: token.PlaceWrapped, ID: spec.ID, Agree: spec.Agree}
+	st := token.Stored{Type: spec.Type, Size: spec.Size, Place: token.PlaceWrapped, ID: spec.ID}
 	if spec.Name != nil {
 		k, err := p.bearNamed(spec)
 		st.Place, st.Public = token.PlaceObject, k.public

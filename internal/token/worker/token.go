@@ -212,6 +212,7 @@ func (h *hsm) Generate(ctx context.Context, spec token.Spec) (st token.Stored, e
 		}
 		return err
 	})
+	st.Agree = spec.Agree
 	return st, seamError(err)
 }
 
