@@ -60,7 +60,9 @@ func gnupg(t *testing.T, p *provider, kind string) {
 	if _, err := f.WriteString("pinentry-program " + filepath.Join(home, "pinentry") + "\n"); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, ".config/claviger"), "pkcs11.conf", "pin_file = "+filepath.Join(dir, "pin")+"\n")
+	if p.pin != "" && !p.direct() {
+		write(t, filepath.Join(dir, ".config/claviger"), "pkcs11.conf", "pin_file = "+filepath.Join(dir, "pin")+"\n")
+	}
 	// GnuPG would rather ask about the authority than be told.
 	write(t, home, "trustlist.txt", fingerprint(t, p.cas)+" S relax\n")
 	write(t, home, "gpgsm.conf", "disable-crl-checks\n")

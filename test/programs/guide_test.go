@@ -71,12 +71,21 @@ func workplace(t testing.TB, p *provider) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{guideCA: ca, "pin": []byte(p.pin)} {
+	for name, content := range map[string][]byte{guideCA: ca, "pin": []byte(p.login(t))} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dir
+}
+
+// login is a PIN that the token takes: where none is needed, a client token does.
+func (p *provider) login(t testing.TB) string {
+	t.Helper()
+	if p.pin != "" {
+		return p.pin
+	}
+	return p.claviger.policy(t, "programs", keyPolicy)
 }
 
 // shell runs commands as a user would who is logged in to the server, and stops

@@ -11,6 +11,7 @@ session = lib.openSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION)
 session.login(os.environ["PIN"])
 for label in sys.argv[1:]:
     for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_CERTIFICATE):
+        print("==", CKO[kind], label)
         for o in session.findObjects([(CKA_LABEL, label), (CKA_CLASS, kind)]):
             for name in sorted(n for n in CKA if isinstance(n, str) and "VENDOR" not in n):
                 try:
@@ -21,4 +22,4 @@ for label in sys.argv[1:]:
                     continue  # absent, or its value is secret
                 if isinstance(value, (tuple, list)):
                     value = bytes(x for x in value if isinstance(x, int) and x < 256).hex() or "empty"
-                print(CKO[kind], label, name, value)
+                print(name, value)

@@ -12,7 +12,7 @@ say "--export-chain"; tool --login --export-chain "$T;object=$EC;type=cert" | gr
 say "--test-sign"; for k in "$RSA" "$EC"; do tool --login --test-sign "$T;object=$k;type=private"; done
 say "--test-sign by SHA-512"; for k in "$RSA" "$EC"; do tool --login --test-sign --hash sha512 "$T;object=$k;type=private" || true; done
 say "--test-sign by PSS"; tool --login --test-sign --sign-params rsa-pss "$T;object=$RSA;type=private" || true
-say "--generate-random"; tool --login --generate-random 32 "$T" --outfile random; stat -c '%s bytes' random
+say "--generate-random"; try "random" --login --generate-random 32 "$T" --outfile random
 say "--generate-privkey"
 for k in "rsa --bits 2048" "ecdsa --curve secp256r1" "ecdsa --curve secp384r1" "ecdsa --curve secp521r1" "ed25519"; do
 	# shellcheck disable=SC2086 # type and size
