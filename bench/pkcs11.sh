@@ -2,9 +2,9 @@
 # TLS handshakes a second of nginx with four workers: with its key in a file, in
 # SoftHSM2 that the engine loads itself, in SoftHSM2 behind p11-kit's remoting,
 # and in Claviger on SoftHSM2 through its module, by the server's socket and by
-# the agent; on the same cores, in turn, with the load generator there too.
+# the agent over TLS; on the same cores, in turn, with the load generator there too.
 # Arguments: the program, the module, the seconds of a round, the rounds, the
-# connections. It needs nginx-light, libengine-pkcs11-openssl, softhsm2, p11-kit,
+# connections. It needs curl, jq, nginx-light, libengine-pkcs11-openssl, softhsm2, p11-kit,
 # openssl and opensc, and leaves nothing behind.
 set -eu
 claviger=$(realpath "${1:-bin/claviger}")
@@ -47,10 +47,16 @@ done
 
 # Claviger on a SoftHSM2 token of its own, with an agent.
 port=18520
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+	-days 1 -keyout "$dir/tls.key" -out "$dir/tls.pem" 2>/dev/null
 cat >"$dir/claviger.toml" <<TOML
 data_dir = "$dir/data"
 [[listener]]
 address = "127.0.0.1:$port"
+[[listener]]
+address = "127.0.0.1:$((port + 1))"
+tls_cert = "$dir/tls.pem"
+tls_key = "$dir/tls.key"
 [token]
 driver = "pkcs11"
 label = "claviger"
@@ -85,10 +91,26 @@ path "transit/keys/*" { capabilities = ["read"] }
 path "transit/sign/*" { capabilities = ["update"] }
 path "transit/pkcs11-find" { capabilities = ["update"] }
 HCL
-"$claviger" policy write bench --in "$dir/policy.hcl" >/dev/null
+"$claviger" policy write bench --in "$dir/policy.hcl" >/dev/null 2>&1
 "$claviger" token create --policy bench --format json | jq -r .client_token >"$dir/token"
 
-AGENT_PLACE
+cat >"$dir/agent.toml" <<TOML
+socket = "$dir/agent.sock"
+mode = "0600"
+[server]
+addresses = ["https://127.0.0.1:$((port + 1))"]
+ca_cert = "$dir/tls.pem"
+[token]
+source = "file"
+file = "$dir/token"
+TOML
+"$claviger" agent --config "$dir/agent.toml" >"$dir/agent.log" 2>&1 &
+agent=$!
+pids="$pids $agent"
+until [ -S "$dir/agent.sock" ]; do
+	sleep 0.1
+	kill -0 "$agent"
+done
 
 export P11_KIT_SERVER_ADDRESS="unix:path=$dir/p11-kit.sock"
 p11-kit server --foreground --provider "$softhsm" --name "$dir/p11-kit.sock" "pkcs11:token=bench" >"$dir/p11-kit.log" 2>&1 &
@@ -150,6 +172,11 @@ processes() {
 	agent) printf '%s\n%s\n' "$server" "$agent" ;;
 	esac
 }
+# One handshake after the other first: SoftHSM2 reads wrong what another process
+# writes while it logs in, so workers that begin together may fail for good.
+for port in $(seq 18530 18539); do
+	"$dir/tlsload" -addr "127.0.0.1:$port" -connections 1 -duration 2s >/dev/null
+done
 for round in $(seq "$rounds"); do
 	for type in ec rsa; do
 		port=18530

@@ -121,7 +121,7 @@ const struct attr *attrs_get(const struct attrs *a, CK_ATTRIBUTE_TYPE type)
 bool attrs_bool(const struct attrs *a, CK_ATTRIBUTE_TYPE type, bool absent)
 {
 	const struct attr *x = attrs_get(a, type);
-	return x && x->form == FORM_BOOL ? x->v[0] != CK_FALSE : absent;
+	return x && x->n == sizeof(CK_BBOOL) ? x->v[0] != CK_FALSE : absent;
 }
 
 CK_ULONG attrs_number(const struct attrs *a, CK_ATTRIBUTE_TYPE type, CK_ULONG absent)

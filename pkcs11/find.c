@@ -15,7 +15,7 @@ static bool known(const struct opn *o, CK_OBJECT_HANDLE h)
 	return false;
 }
 
-static CK_RV page_read(struct opn *o, struct rbuf *r)
+CK_RV page_read(struct opn *o, struct rbuf *r)
 {
 	uint32_t n = r_u32(r);
 	if (n > PAGE)

@@ -264,6 +264,12 @@ bool session_exists(CK_SESSION_HANDLE);
 void sessions_forked(void);
 void sessions_clear(void);
 
+/* --- readers of answers, here for the fuzzer too --------------------------- */
+
+CK_RV slots_read(struct rbuf *);
+CK_RV info_read(struct rbuf *, struct info *);
+CK_RV page_read(struct opn *, struct rbuf *);
+
 /* --- module.c, fork.c ------------------------------------------------------ */
 
 enum { SESSION_BUCKETS = 1024 };

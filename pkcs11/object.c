@@ -293,8 +293,9 @@ CK_RV C_DestroyObject(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object)
 		rv = rv == CKR_KEY_HANDLE_INVALID ? CKR_OBJECT_HANDLE_INVALID : rv;
 	}
 	if (rv == CKR_OK || rv == CKR_OBJECT_HANDLE_INVALID) {
-		own_drop(slot, object);
 		cache_drop(slot, object);
+		if (own_drop(slot, object))
+			rv = CKR_OK; /* what the session had may have ended before, or live on under another handle */
 	}
 	return rv;
 }

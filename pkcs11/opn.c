@@ -37,19 +37,21 @@ CK_RV opn_key(struct opn *o, const CK_MECHANISM *m, CK_OBJECT_HANDLE key, CK_FLA
 	return rv;
 }
 
-/* Lengths of fields by the object identifiers of curves (RFC 5480, RFC 8410). */
+/* Lengths of fields by CKA_EC_PARAMS: object identifiers of curves (RFC 5480, RFC
+ * 8410), or the name that v3.0 gives Ed25519. */
 static size_t curve_bytes(const struct attr *params)
 {
-	static const struct { uint8_t oid[10]; uint8_t n, bytes; } curves[] = {
+	static const struct { uint8_t der[14]; uint8_t n, bytes; } curves[] = {
 		{{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}, 10, 32},
 		{{6, 5, 0x2b, 0x81, 4, 0, 0x0a}, 7, 32},
 		{{6, 5, 0x2b, 0x81, 4, 0, 0x21}, 7, 28},
 		{{6, 5, 0x2b, 0x81, 4, 0, 0x22}, 7, 48},
 		{{6, 5, 0x2b, 0x81, 4, 0, 0x23}, 7, 66},
 		{{6, 3, 0x2b, 0x65, 0x70}, 5, 32},
+		{{0x13, 12, 'e', 'd', 'w', 'a', 'r', 'd', 's', '2', '5', '5', '1', '9'}, 14, 32},
 	};
 	for (size_t i = 0; params && i < sizeof curves / sizeof curves[0]; i++)
-		if (params->n == curves[i].n && memcmp(params->v, curves[i].oid, params->n) == 0)
+		if (params->n == curves[i].n && memcmp(params->v, curves[i].der, params->n) == 0)
 			return curves[i].bytes;
 	return 0;
 }

@@ -6,7 +6,7 @@
 #include "module.h"
 
 enum { FRESH = 5000, MOST_SLOTS = 4096, MOST_MECHANISMS = 4096 };
-enum { SLOT_UNSEALED = 1, SLOT_LOGIN = 2, SLOT_READ_ONLY = 4 };
+enum { SLOT_LOGIN = 2 };
 
 /* With the lock held. */
 struct slot *slot_get(CK_SLOT_ID id)
@@ -65,7 +65,7 @@ static bool slot_add(CK_SLOT_ID id, struct rbuf label)
 	return true;
 }
 
-static CK_RV slots_read(struct rbuf *r)
+CK_RV slots_read(struct rbuf *r)
 {
 	uint32_t n = r_u32(r);
 	if (n > MOST_SLOTS)
@@ -140,7 +140,7 @@ static void add_digests(struct info *in)
 	}
 }
 
-static CK_RV info_read(struct rbuf *r, struct info *in)
+CK_RV info_read(struct rbuf *r, struct info *in)
 {
 	*in = (struct info){0};
 	pad(in->label, sizeof in->label, r_bytes(r));
@@ -314,7 +314,6 @@ CK_RV C_GetTokenInfo(CK_SLOT_ID id, CK_TOKEN_INFO *info)
 		memcpy(info->model, s->info.model, sizeof info->model);
 		memcpy(info->serialNumber, s->info.serial, sizeof info->serialNumber);
 		info->hardwareVersion = info->firmwareVersion = s->info.version;
-		info->flags |= s->info.flags & SLOT_READ_ONLY ? CKF_WRITE_PROTECTED : 0;
 		info->flags |= s->info.flags & SLOT_LOGIN && !state.config.pin_file[0] ? CKF_LOGIN_REQUIRED : 0;
 		count_sessions(id, info);
 	}

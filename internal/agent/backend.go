@@ -21,8 +21,8 @@ import (
 
 const (
 	dialTimeout = 5 * time.Second
-	// idleConnections to a server are kept: as many calls go at once without a new
-	// handshake.
+	// idleConnections to a server are kept; as many calls go at once, further ones
+	// wait, which is cheaper than a handshake for each.
 	idleConnections = 256
 )
 
@@ -44,7 +44,7 @@ func newClient(s *config.AgentServer) (*client.Client, error) {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	transport := &http.Transport{
 		DialContext: dialer.DialContext, TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10, DisableCompression: true,
+		MaxIdleConnsPerHost: idleConnections, MaxConnsPerHost: idleConnections, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10, DisableCompression: true,
 	}
 	if len(sockets) > 0 {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {

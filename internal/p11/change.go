@@ -72,14 +72,22 @@ func (s *Service) settle(ctx context.Context, c *Caller, e *entry, q *api.P11Set
 	key := &api.P11Key{}
 	err := s.call(ctx, c, Call{Verb: Write, Path: e.mount + "pkcs11/" + e.key.Name + "/settings"}, q, key)
 	if err != nil {
-		return nil, s.failed(ctx, c, e, err, CKR_ATTRIBUTE_VALUE_INVALID)
+		return nil, ofObject(s.failed(ctx, c, e, err, CKR_ATTRIBUTE_VALUE_INVALID))
 	}
 	for _, n := range s.view(c).keep(entriesOf(e.mount, key, 0)) {
 		if n.class == e.class && n.chain == e.chain && n.version.Version == e.version.Version {
 			return n.show(), nil
 		}
 	}
-	return nil, fail(CKR_KEY_HANDLE_INVALID, "the key, or this version of it, is gone")
+	return nil, fail(CKR_OBJECT_HANDLE_INVALID, "the key, or this version of it, is gone")
+}
+
+// ofObject is the error of a function that takes objects, not keys only.
+func ofObject(err error) error {
+	if e, ok := err.(*Error); ok && e.Code == CKR_KEY_HANDLE_INVALID {
+		return &Error{CKR_OBJECT_HANDLE_INVALID, e.Msg}
+	}
+	return err
 }
 
 // fixed are attributes of stored objects that are what they were made with.
@@ -172,6 +180,7 @@ func (s *Service) keepKey(ctx context.Context, c *Caller, e *entry, template Att
 	for _, name := range nameFor(label, false) {
 		q.Keep = name
 		if o, err = s.settle(ctx, c, e, q); err == nil {
+			s.view(c).dropRecord(e)
 			return o, nil
 		}
 		if e, ok := err.(*Error); !ok || e.Code != CKR_ATTRIBUTE_VALUE_INVALID {
@@ -215,7 +224,7 @@ func (s *Service) Destroy(ctx context.Context, c *Caller, handle uint64) error {
 func (s *Service) destroyKey(ctx context.Context, c *Caller, e *entry) error {
 	err := s.call(ctx, c, Call{Verb: Delete, Path: e.mount + "keys/" + e.key.Name, Repeatable: true}, nil, nil)
 	if err != nil {
-		return s.failed(ctx, c, e, err, CKR_ACTION_PROHIBITED)
+		return ofObject(s.failed(ctx, c, e, err, CKR_ACTION_PROHIBITED))
 	}
 	v := s.view(c)
 	v.mu.Lock()

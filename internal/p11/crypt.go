@@ -120,6 +120,9 @@ func (s *Service) crypt(ctx context.Context, c *Caller, handle uint64, q *api.P1
 	if err := blocks(q, data, what == "encrypt"); err != nil {
 		return nil, err
 	}
+	if what == "encrypt" && !e.version.Signs {
+		return nil, errNotNew
+	}
 	q.Version, q.Input = e.version.Version, data
 	if q.Input == nil {
 		q.Input = []byte{}

@@ -33,6 +33,9 @@ func (s *Service) Sign(ctx context.Context, c *Caller, k Key, m *Mechanism, dige
 	if sig.pad == padHMAC {
 		return s.mac(ctx, c, e, sig, m, data)
 	}
+	if !e.version.Signs {
+		return nil, errNotNew
+	}
 	if e.class != CKO_PRIVATE_KEY {
 		return nil, fail(CKR_KEY_FUNCTION_NOT_PERMITTED, "the handle is that of a public key: it verifies only")
 	}
@@ -220,6 +223,8 @@ func unprefixed(text string, version int, encoding *base64.Encoding) ([]byte, er
 	return nil, fail(CKR_FUNCTION_FAILED, "the server's answer %.16q… is not of version %d of the key", text, version)
 }
 
+var errNotNew = fail(CKR_KEY_FUNCTION_NOT_PERMITTED, "this version of the key makes nothing new any more: use the newest")
+
 // failed explains the error of an operation with a key. If the key is gone, that is
 // the reason, whatever the server said of it.
 func (s *Service) failed(ctx context.Context, c *Caller, e *entry, err error, invalid Code) error {
@@ -229,6 +234,9 @@ func (s *Service) failed(ctx context.Context, c *Caller, e *entry, err error, in
 		now, ferr := s.refresh(ctx, c, v, &entry{handle: e.handle, mount: e.mount, record: e.record})
 		if ferr == nil && now == nil {
 			return fail(CKR_KEY_HANDLE_INVALID, "the key, or this version of it, is gone")
+		}
+		if ferr == nil && invalid == CKR_DATA_INVALID && now.version != nil && !now.version.Signs {
+			return errNotNew
 		}
 	}
 	return s.explain(ctx, c, err, invalid)

@@ -101,6 +101,17 @@ func (v *view) drop(handle uint64) {
 	delete(v.entries, handle)
 }
 
+// dropRecord forgets the objects of a session's key, which got other handles.
+func (v *view) dropRecord(e *entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for handle, o := range v.entries {
+		if o.record == e.record && o.key != nil && o.key.Session {
+			delete(v.entries, handle)
+		}
+	}
+}
+
 // ask looks for keys and objects of a mount.
 func (s *Service) ask(ctx context.Context, c *Caller, mount string, q *api.P11Find) (*api.P11Found, error) {
 	found := &api.P11Found{}

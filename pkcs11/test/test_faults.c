@@ -86,6 +86,7 @@ static void stopped(void)
 {
 	pthread_t t;
 	kill(fake->pid, SIGSTOP);
+	waitpid(fake->pid, NULL, WUNTRACED); /* it may be running still when kill returns */
 	within(CKR_DEVICE_ERROR, TIMEOUT - 100, TIMEOUT + 500);
 	pthread_create(&t, NULL, later, (void *)1);
 	within(CKR_OK, 0, TIMEOUT);

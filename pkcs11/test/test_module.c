@@ -153,6 +153,10 @@ static void login_needed(void)
 	check(token.flags & CKF_LOGIN_REQUIRED, CKF_LOGIN_REQUIRED);
 	check(find(NULL, 0, h, 10, 10), 0);
 	check(f->C_SignInit(s, &m, EC_PRIVATE), CKR_USER_NOT_LOGGED_IN);
+	CK_BYTE random[64] = {0}, zero[64] = {0};
+	ok(f->C_GenerateRandom(s, random, sizeof random)); /* the kernel's */
+	check(memcmp(random, zero, sizeof zero) != 0, true);
+	check(fake_count(OP_RANDOM), 0);
 	ok(f->C_Login(s, CKU_USER, BYTES("good")));
 	check(find(NULL, 0, h, 10, 10), 9);
 	ok(f->C_SignInit(s, &m, EC_PRIVATE));

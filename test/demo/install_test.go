@@ -32,6 +32,7 @@ func TestInstall(t *testing.T) {
 		"opt/claviger/share/man/man1/claviger.1":                     "claviger-server(1)",
 		"opt/claviger/share/man/man1/claviger-key-create.1":          "--protection",
 		"etc/systemd/system/claviger.service":                        "ExecStart=/opt/claviger/bin/claviger server --config /etc/claviger/claviger.toml",
+		"etc/systemd/system/claviger-agent.service":                  "ExecStart=/opt/claviger/bin/claviger agent --config /etc/claviger/agent.toml",
 		"etc/systemd/system/claviger-unsealer.service":               "ExecStart=/opt/claviger/bin/claviger unsealer --config /etc/claviger/unsealer.toml",
 		"etc/claviger/claviger.toml":                                 `data_dir = "/var/lib/claviger"`,
 	} {

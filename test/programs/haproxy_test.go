@@ -47,7 +47,9 @@ func TestHAProxy(t *testing.T) {
 					t.Fatal(err)
 				}
 				front.wait(t, "it is not loaded again", func() bool {
-					return strings.Count(front.out.String(), "Configuration successful") > 1 && listens(address)
+					// It closes its socket and opens it again.
+					_, _, err := d.get(t.Context())
+					return strings.Count(front.out.String(), "Configuration successful") > 1 && err == nil
 				})
 				d.serves(t, k, "hello 127.0.0.1")
 				d.client = nil

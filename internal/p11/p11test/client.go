@@ -118,7 +118,8 @@ func Code(err error) p11.Code {
 	return p11.CKR_OK
 }
 
-func (c *Client) object(operation uint8, body func(*p11.Writer)) (*p11.Object, error) {
+// Object performs an operation that answers an object.
+func (c *Client) Object(operation uint8, body func(*p11.Writer)) (*p11.Object, error) {
 	r, err := c.Do(operation, body)
 	if err != nil {
 		return nil, err
@@ -150,7 +151,8 @@ func takeObject(r *p11.Reader) *p11.Object {
 	return o
 }
 
-func (c *Client) bytes(operation uint8, body func(*p11.Writer)) ([]byte, error) {
+// Bytes performs an operation that answers bytes.
+func (c *Client) Bytes(operation uint8, body func(*p11.Writer)) ([]byte, error) {
 	r, err := c.Do(operation, body)
 	if err != nil {
 		return nil, err
@@ -189,7 +191,7 @@ func (c *Client) Find(template p11.Attributes, most uint32) ([]*p11.Object, erro
 
 // Get returns an object.
 func (c *Client) Get(handle uint64) (*p11.Object, error) {
-	return c.object(p11.OpGet, func(w *p11.Writer) { w.U64(handle) })
+	return c.Object(p11.OpGet, func(w *p11.Writer) { w.U64(handle) })
 }
 
 // Key puts a key of the server.
@@ -212,7 +214,7 @@ func Mechanism(w *p11.Writer, number uint64, param func(*p11.Writer)) {
 
 // Sign signs data.
 func (c *Client) Sign(handle, mechanism uint64, param func(*p11.Writer), digested bool, data []byte) ([]byte, error) {
-	return c.bytes(p11.OpSign, func(w *p11.Writer) { putSign(w, handle, mechanism, param, digested, data) })
+	return c.Bytes(p11.OpSign, func(w *p11.Writer) { putSign(w, handle, mechanism, param, digested, data) })
 }
 
 func putSign(w *p11.Writer, handle, mechanism uint64, param func(*p11.Writer), digested bool, data []byte) {
@@ -237,7 +239,7 @@ func (c *Client) Verify(handle, mechanism uint64, param func(*p11.Writer), diges
 
 // Crypt encrypts or decrypts: operation is OpEncrypt or OpDecrypt.
 func (c *Client) Crypt(operation uint8, handle, mechanism uint64, param func(*p11.Writer), data []byte) ([]byte, error) {
-	return c.bytes(operation, func(w *p11.Writer) {
+	return c.Bytes(operation, func(w *p11.Writer) {
 		Key(w, handle)
 		Mechanism(w, mechanism, param)
 		w.Bytes(data)
@@ -246,7 +248,7 @@ func (c *Client) Crypt(operation uint8, handle, mechanism uint64, param func(*p1
 
 // Random returns random bytes.
 func (c *Client) Random(n uint32) ([]byte, error) {
-	return c.bytes(p11.OpRandom, func(w *p11.Writer) { w.U32(n) })
+	return c.Bytes(p11.OpRandom, func(w *p11.Writer) { w.U32(n) })
 }
 
 // GeneratePair makes a pair of keys.
@@ -265,7 +267,7 @@ func (c *Client) GeneratePair(mechanism uint64, public, private p11.Attributes) 
 
 // Generate makes a secret key.
 func (c *Client) Generate(mechanism uint64, template p11.Attributes) (*p11.Object, error) {
-	return c.object(p11.OpGenerate, func(w *p11.Writer) {
+	return c.Object(p11.OpGenerate, func(w *p11.Writer) {
 		Mechanism(w, mechanism, nil)
 		w.Attributes(template)
 	})
@@ -273,12 +275,12 @@ func (c *Client) Generate(mechanism uint64, template p11.Attributes) (*p11.Objec
 
 // Create makes an object.
 func (c *Client) Create(template p11.Attributes) (*p11.Object, error) {
-	return c.object(p11.OpCreate, func(w *p11.Writer) { w.Attributes(template) })
+	return c.Object(p11.OpCreate, func(w *p11.Writer) { w.Attributes(template) })
 }
 
 // Change is OpSet or OpCopy.
 func (c *Client) Change(operation uint8, handle uint64, template p11.Attributes) (*p11.Object, error) {
-	return c.object(operation, func(w *p11.Writer) {
+	return c.Object(operation, func(w *p11.Writer) {
 		w.U64(handle)
 		w.Attributes(template)
 	})

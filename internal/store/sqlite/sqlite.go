@@ -38,6 +38,7 @@ type Store struct {
 	insert, update, remove, have, beat *sql.Stmt
 
 	queue      chan *request
+	company    bool // the last commit had several requests; of the writing goroutine
 	closing    chan struct{}
 	stopped    chan struct{}
 	closeOnce  sync.Once

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/claviger/claviger/internal/store"
@@ -73,17 +74,29 @@ func (s *Store) write() {
 		}
 		group = s.gather(group)
 		s.commit(group)
+		s.company = len(group) > 1
 		clear(group)
 	}
 }
 
+// maxYields bounds how often a commit lets others run before it begins.
+const maxYields = 4
+
+// gather completes a group. A commit costs as much as several changes, so where
+// the last one was shared, goroutines that can run now do so first: their changes
+// join the group. Where nothing else can run, this waits for nothing.
 func (s *Store) gather(group []*request) []*request {
+	yields := 0
 	for len(group) < maxGroup {
 		select {
 		case r := <-s.queue:
 			group = append(group, r)
 		default:
-			return group
+			if yields == maxYields || !s.company && len(group) < 2 {
+				return group
+			}
+			yields++
+			runtime.Gosched()
 		}
 	}
 	return group

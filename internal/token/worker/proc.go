@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -117,7 +118,13 @@ func (p *proc) submit(key *identity, load func(slot uint32) loadRequest, cost in
 		return c
 	}
 	p.writing = true
+	busy := len(p.waiting) > 1
 	p.mu.Unlock()
+	if busy {
+		// Goroutines that can run now add their frames to this write, which wakes the
+		// worker once for all of them. Where nothing else can run, it waits for nothing.
+		runtime.Gosched()
+	}
 	p.flush()
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -37,7 +38,7 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "token-worker: file descriptor 3 is no socket: the server starts this command itself")
 		return exitUsage
 	}
-	// One thread keeps the restrictions of stage 1 until exec, and is the hot lane after it.
+	// One thread keeps the restrictions of stage 1 until exec, and serves control after it.
 	runtime.LockOSThread()
 	if os.Getenv(stageEnv) == "" {
 		fmt.Fprintln(os.Stderr, "token-worker:", confineAndExec())
@@ -92,6 +93,10 @@ func peekSetup() (setup, error) {
 
 // process is the worker after its start.
 type process struct {
+	socket  *os.File
+	control chan frame    // frames for the thread of Main
+	served  chan struct{} // one token when such a frame was
+
 	in   []byte // r:w is unread
 	r, w int
 
@@ -120,16 +125,34 @@ func serve() int {
 	// The heap of a worker is small and its garbage is little: collect seldom.
 	debug.SetGCPercent(400)
 	runtime.GOMAXPROCS(2)
-	p := &process{in: make([]byte, 256<<10), out: make([]byte, 0, 256<<10), table: map[uint32]loaded{}}
+	if err := syscall.SetNonblock(socketFD, true); err != nil {
+		fmt.Fprintln(os.Stderr, "token-worker: preparing the socket:", err)
+		return exitWire
+	}
+	p := &process{socket: os.NewFile(socketFD, "server"), control: make(chan frame), served: make(chan struct{}),
+		in: make([]byte, 256<<10), out: make([]byte, 0, 256<<10), table: map[uint32]loaded{}}
 	p.slow.init(p)
-	code, err := p.run()
+	var code int
+	var err error
+	go func() {
+		defer close(p.control)
+		code, err = p.run()
+	}()
+	for f := range p.control {
+		p.controlFrame(f)
+		p.served <- struct{}{}
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "token-worker:", err)
 	}
 	return code
 }
 
-// run is control, then the hot lane. It returns the exit code.
+// run is the hot lane: it takes all frames and performs those that use keys. It
+// returns the exit code. Its goroutine is bound to no thread and waits for the
+// socket in the scheduler: a thread of its own that is either in read(2) or in the
+// module would look like one that never yields, and Go's monitor thread would
+// take its processor away again and again.
 func (p *process) run() (int, error) {
 	for {
 		f, err := p.next()
@@ -146,8 +169,7 @@ func (p *process) run() (int, error) {
 var errEnd = errors.New("the server closed the socket")
 
 // next returns the next frame. When none is complete in memory it first writes
-// the answers that are ready, and then blocks in read(2) on the socket itself,
-// so that a request wakes this thread without the scheduler's help.
+// the answers that are ready, and then waits for the socket.
 func (p *process) next() (frame, error) {
 	for {
 		f, used, need, err := parseFrame(p.in[p.r:p.w])
@@ -162,16 +184,14 @@ func (p *process) next() (frame, error) {
 			return frame{}, err
 		}
 		p.compact(need)
-		n, err := syscall.Read(socketFD, p.in[p.w:])
+		n, err := p.socket.Read(p.in[p.w:])
 		switch {
-		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, io.EOF):
+			return frame{}, errEnd
 		case err != nil:
 			return frame{}, fmt.Errorf("reading: %w", err)
-		case n == 0:
-			return frame{}, errEnd
-		default:
-			p.w += n
 		}
+		p.w += n
 	}
 }
 
@@ -211,15 +231,8 @@ func (p *process) flush() error {
 func (p *process) write(b []byte) error {
 	p.writeMu.Lock()
 	defer p.writeMu.Unlock()
-	for len(b) > 0 {
-		n, err := syscall.Write(socketFD, b)
-		if errors.Is(err, syscall.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("writing: %w", err)
-		}
-		b = b[n:]
+	if _, err := p.socket.Write(b); err != nil {
+		return fmt.Errorf("writing: %w", err)
 	}
 	return nil
 }
@@ -266,6 +279,18 @@ func (p *process) handle(f frame) {
 		p.randomFrame(f)
 	case frameGenerate, frameDestroy, frameProvision, frameSystem, frameTry, frameIntake, frameImport, frameObjects, frameAdopt, frameErase, frameMove:
 		p.slow.push(f)
+	case frameSetup, frameLogin, frameCreate, frameSetPIN, frameTryPIN:
+		p.control <- f
+		<-p.served
+	default:
+		p.answer(f, &failure{reason: reasonFrame, msg: fmt.Sprintf("unknown frame kind %d", f.kind)}, nil)
+	}
+}
+
+// controlFrame performs a frame that belongs to the thread of Main, which alone
+// can put off the end of the process (see outlive). The hot lane waits meanwhile.
+func (p *process) controlFrame(f frame) {
+	switch f.kind {
 	case frameSetup:
 		v, err := p.start(f.payload)
 		p.answer(f, err, v.append)
@@ -282,7 +307,5 @@ func (p *process) handle(f frame) {
 		err := outlive(func() error { return do(f.payload) })
 		clear(f.payload)
 		p.answer(f, err, nil)
-	default:
-		p.answer(f, &failure{reason: reasonFrame, msg: fmt.Sprintf("unknown frame kind %d", f.kind)}, nil)
 	}
 }
