@@ -36,22 +36,23 @@ type TransferDevice struct {
 // TransferStatus describes the export under way. Custodians look at destination and
 // fingerprint before they confirm.
 type TransferStatus struct {
-	Nonce            string          `json:"nonce" audit:"plain" doc:"names the export; custodians give it with their shares"`
-	ID               string          `json:"id" audit:"plain" doc:"of the ring"`
-	Contents         string          `json:"contents" audit:"plain" doc:"kek or keys"`
-	Keys             int             `json:"keys" doc:"named keys that are exported"`
-	Chunks           int             `json:"chunks" doc:"lines of the ring behind its header"`
-	LeftOut          []string        `json:"left_out" audit:"-" doc:"keys of the mounts that can't leave the HSM token"`
-	Confirmed        bool            `json:"confirmed" doc:"enough custodians gave their shares; the export can be fetched"`
-	Progress         int             `json:"progress" doc:"shares given so far"`
-	Required         int             `json:"required" doc:"shares that are needed"`
-	Fingerprint      string          `json:"fingerprint" audit:"plain" doc:"SHA-256 of the destination's statement"`
-	KEKEKFingerprint string          `json:"kekek_fingerprint" audit:"plain"`
-	Created          string          `json:"created" doc:"when the statement was made"`
-	Destination      TransferDevice  `json:"destination"`
-	Bits             int             `json:"bits" doc:"of the KEKEK"`
-	Attributes       map[string]bool `json:"attributes" doc:"of the KEKEK, as its token showed them"`
-	Paddings         []string        `json:"paddings" doc:"with which the destination unwraps"`
+	Nonce            string            `json:"nonce" audit:"plain" doc:"names the export; custodians give it with their shares"`
+	ID               string            `json:"id" audit:"plain" doc:"of the ring"`
+	Contents         string            `json:"contents" audit:"plain" doc:"kek or keys"`
+	Keys             int               `json:"keys" doc:"named keys that are exported"`
+	Chunks           int               `json:"chunks" doc:"lines of the ring behind its header"`
+	LeftOut          []string          `json:"left_out" audit:"-" doc:"keys of the mounts that can't leave the HSM token"`
+	Reasons          map[string]string `json:"left_out_reasons,omitempty" audit:"-" doc:"why each of left_out stays"`
+	Confirmed        bool              `json:"confirmed" doc:"enough custodians gave their shares; the export can be fetched"`
+	Progress         int               `json:"progress" doc:"shares given so far"`
+	Required         int               `json:"required" doc:"shares that are needed"`
+	Fingerprint      string            `json:"fingerprint" audit:"plain" doc:"SHA-256 of the destination's statement"`
+	KEKEKFingerprint string            `json:"kekek_fingerprint" audit:"plain"`
+	Created          string            `json:"created" doc:"when the statement was made"`
+	Destination      TransferDevice    `json:"destination"`
+	Bits             int               `json:"bits" doc:"of the KEKEK"`
+	Attributes       map[string]bool   `json:"attributes" doc:"of the KEKEK, as its token showed them"`
+	Paddings         []string          `json:"paddings" doc:"with which the destination unwraps"`
 }
 
 // ConfirmTransfer gives a custodian's share for an export.

@@ -238,7 +238,7 @@ type Sign struct {
 	Prehashed           bool        `json:"prehashed,omitempty" doc:"input is the digest"`
 	SignatureAlgorithm  string      `json:"signature_algorithm,omitempty" audit:"plain" doc:"RSA: pss (default) or pkcs1v15"`
 	MarshalingAlgorithm string      `json:"marshaling_algorithm,omitempty" audit:"plain" doc:"ECDSA: asn1 (default) or jws"`
-	SaltLength          string      `json:"salt_length,omitempty" audit:"plain" doc:"RSA-PSS: auto (default), hash or a number of bytes"`
+	SaltLength          string      `json:"salt_length,omitempty" audit:"plain" doc:"RSA-PSS: auto (default, as 0 is), hash (as -1 is), none (no salt; for signing only) or a number of bytes"`
 	Context             []byte      `json:"context,omitempty" doc:"of a derived key"`
 	KeyVersion          int         `json:"key_version,omitempty" doc:"version to use, default the newest"`
 	BatchInput          []InputItem `json:"batch_input,omitempty" doc:"items to sign; input outside is ignored then"`

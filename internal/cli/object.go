@@ -89,6 +89,9 @@ using it. --label, --id or both must fit one key ("hsm objects" lists them).
 Deleting the named key leaves the object in the token, unless --delete-object was
 given here. It needs the capability sudo.
 
+If the object of an adopted key is gone, as after a restore with another HSM token, an
+object with the same public key takes its place.
+
 --pkcs11-cfg reads the label and the ID from a file pkcs11.cfg of ONAP's SoftHSM
 plug-ins, whose key_id is a decimal number.`,
 		Example: "  claviger key adopt --label ca-signer ca\n  claviger key adopt --id 0a1b --class private old",

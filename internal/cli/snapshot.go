@@ -145,7 +145,24 @@ func (a *app) snapshotStatusCommand() *cobra.Command {
 }
 
 // snapshotFlags are the flags of what reads a snapshot.
-type snapshotFlags struct{ config, publicKey string }
+type snapshotFlags struct{ config, publicKey, pinFile string }
+
+// pin are the flags of what works with another HSM token than the snapshot's.
+func (f *snapshotFlags) pin(cmd *cobra.Command, newHSM *bool, help string) {
+	cmd.Flags().BoolVar(newHSM, "new-hsm", false, help)
+	cmd.Flags().StringVar(&f.pinFile, "pin-file", "", "with --new-hsm: file whose first line is the user PIN of that HSM token")
+}
+
+// newHSM returns what asks for the PIN of another HSM token.
+func (f *snapshotFlags) newHSM(a *app, ask func(context.Context, string) ([]byte, error), wanted bool) (func(context.Context) ([]byte, error), error) {
+	if f.pinFile == "" {
+		return func(ctx context.Context) ([]byte, error) { return ask(ctx, "User PIN of the HSM token") }, nil
+	}
+	if !wanted {
+		return nil, usagef("--pin-file is for --new-hsm only")
+	}
+	return func(ctx context.Context) ([]byte, error) { return a.pin(ctx, f.pinFile) }, nil
+}
 
 func (f *snapshotFlags) key(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.publicKey, "public-key", "", "PEM file of the audit key's public half (claviger hsm audit-key); several if the HSM token was replaced")
@@ -266,23 +283,27 @@ A store that is there already is refused. --force sets it aside, under another n
 in the same directory, if it is the same store at another time.
 
 --new-hsm restores for another HSM token, which has got the KEK of the snapshot's
-token and has a user PIN. The PIN is asked for, then shares of the custodians, as
-many as unseal; or they are the lines of standard input, in that order. From then on
-the same custodians unseal with the new token.`,
-		Example: "  claviger snapshot restore --config /etc/claviger/claviger.toml --public-key audit.pem /backup/claviger.snap",
-		Args:    takes("FILE"),
+token and has a user PIN. The PIN is asked for unless --pin-file has it, then shares
+of the custodians, as many as unseal; or they are the lines of standard input, in
+that order. From then on the same custodians unseal with the new token.`,
+		Example: "  claviger snapshot restore --config /etc/claviger/claviger.toml --public-key audit.pem /backup/claviger.snap\n" +
+			"  claviger snapshot restore --new-hsm --pin-file spare.pin --public-key audit.pem /backup/claviger.snap",
+		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.NewToken && r.AnyToken {
+				return usagef("--new-hsm and --any-token exclude each other")
+			}
+			ask := a.secretReader()
+			var err error
+			if r.PIN, err = f.newHSM(a, ask, r.NewToken); err != nil {
+				return err
+			}
 			cfg, err := config.Load(configPath(cmd, f.config))
 			if err != nil {
 				return err
 			}
-			if r.NewToken && r.AnyToken {
-				return usagef("--new-hsm and --any-token exclude each other")
-			}
 			p := newProgress(&a.ui, "Restored")
 			r.File = f.file(args[0], p)
-			ask := a.secretReader()
-			r.PIN = func(ctx context.Context) ([]byte, error) { return ask(ctx, "User PIN of the HSM token") }
 			r.Share = shares(ask)
 			restored, err := r.Run(cmd.Context(), cfg)
 			p.end()
@@ -294,7 +315,7 @@ the same custodians unseal with the new token.`,
 	}
 	f.all(cmd)
 	cmd.Flags().BoolVar(&r.Replace, "force", false, "set the store aside that is there already")
-	cmd.Flags().BoolVar(&r.NewToken, "new-hsm", false, "restore for the configured HSM token, which has got the KEK")
+	f.pin(cmd, &r.NewToken, "restore for the configured HSM token, which has got the KEK")
 	cmd.Flags().BoolVar(&r.AnyToken, "any-token", false, "restore although the HSM shows another token than the snapshot's, or none")
 	return cmd
 }

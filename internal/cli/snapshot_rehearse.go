@@ -31,19 +31,30 @@ SoftHSM2: it is copied, and the copy is used. Without it the embedded token of t
 configuration is copied; a token of another PKCS#11 module is logged in to and used,
 and nothing in it is changed.
 
+--new-hsm rehearses the loss of the HSM token: the configured one, which has got the
+KEK, takes its place as in a restore. Keys that failed are those which would be lost.
+The PIN is asked for unless --pin-file has it. A token that is not copied gets the
+system keys that it lacks, which the restore would make.
+
 Shares are asked for without echo, or read from standard input, one a line. The exit
 status is 0 if every key opened, 1 if not.`,
 		Example: "  claviger snapshot rehearse --config /etc/claviger/claviger.toml /backup/claviger.snap\n" +
-			"  claviger snapshot rehearse --hsm-backup /backup/tokens --public-key audit.pem /backup/claviger.snap",
+			"  claviger snapshot rehearse --hsm-backup /backup/tokens --public-key audit.pem /backup/claviger.snap\n" +
+			"  claviger snapshot rehearse --config spare.toml --new-hsm --pin-file spare.pin /backup/claviger.snap",
 		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			ask := a.secretReader()
+			var err error
+			if r.PIN, err = f.newHSM(a, ask, r.NewToken); err != nil {
+				return err
+			}
 			cfg, err := config.Load(configPath(cmd, f.config))
 			if err != nil {
 				return err
 			}
 			p := newProgress(&a.ui, "Read")
 			r.File = f.file(args[0], p)
-			r.Share, r.Logger = shares(a.secretReader()), slog.New(slog.DiscardHandler)
+			r.Share, r.Logger = shares(ask), slog.New(slog.DiscardHandler)
 			result, err := r.Run(cmd.Context(), cfg)
 			p.end()
 			if err != nil {
@@ -53,6 +64,7 @@ status is 0 if every key opened, 1 if not.`,
 		},
 	}
 	f.all(cmd)
+	f.pin(cmd, &r.NewToken, "rehearse for the configured HSM token, which has got the KEK")
 	cmd.Flags().StringVar(&r.TokenDir, "hsm-backup", "", "backup of the HSM token's files, which is copied")
 	cmd.Flags().StringVar(&r.Scratch, "scratch", "", "directory for the copies; default is that for temporary files")
 	return cmd

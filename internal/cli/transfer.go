@@ -119,6 +119,9 @@ func (a *app) showTransfer(st *api.TransferStatus, err error) error {
 		t.field("Nonce", st.Nonce)
 		t.field("Exports", exported(st))
 		t.field("Left out", len(st.LeftOut))
+		for _, name := range st.LeftOut {
+			t.field("", name+": "+st.Reasons[name])
+		}
 		t.field("Confirmed", st.Confirmed)
 		t.field("Shares", fmt.Sprintf("%d/%d", st.Progress, st.Required))
 		t.field("Fingerprint", st.Fingerprint)

@@ -33,8 +33,9 @@ func (a *app) transferExportCommand() *cobra.Command {
 ring. Repeated with the same file, it goes on where it was interrupted; a line that
 was cut is fetched again. When the ring is whole the export has ended.
 
-Keys whose secrets are objects of the HSM token can't leave: of a mount they are
-left out and counted, and named by --key they are an error.`,
+An adopted key goes if its object is CKA_EXTRACTABLE and the module wraps it; in the
+destination it is a wrapped key. Other objects of the HSM token can't leave: of a
+mount they are left out, each with the reason, and named by --key they are an error.`,
 		Example: "  claviger transfer export --statement statement.json --fingerprint 1f0a... --mount transit --output keys.ring\n" +
 			"  claviger transfer export --statement statement.json --kek --output kek.ring",
 		Args: takes(),
@@ -79,7 +80,7 @@ func (a *app) transferExport(ctx context.Context, c *client.Client, req api.Star
 		return fmt.Errorf("another export, to the statement %s, is under way: finish it, or end it with claviger transfer cancel", st.Fingerprint)
 	}
 	for _, name := range st.LeftOut {
-		a.say("Left out, since an object of the HSM token: %s", name)
+		a.say("Left out: %s: %s", name, st.Reasons[name])
 	}
 	if !st.Confirmed {
 		a.say("Statement %s of the HSM token %q, serial number %s.", st.Fingerprint, st.Destination.Label, st.Destination.Serial)

@@ -51,6 +51,7 @@ func (a *app) transferPrepareCommand() *cobra.Command {
 	var f hsmFlags
 	var req api.PrepareTransfer
 	var output string
+	var create bool
 	cmd := &cobra.Command{
 		Use:   "prepare",
 		Short: "Make a KEKEK in the destination, and the statement of it",
@@ -60,13 +61,18 @@ of itself and of the pair. Send the statement to the source, and its fingerprint
 over another way.
 
 A server makes it for named keys. For the KEK name the HSM token by --module and
---label: it must be new, with a user PIN and without keys of Claviger.`,
+--label: it must be new, with a user PIN and without keys of Claviger. --create makes
+it, with random PINs in a new file: the user PIN, and in a second line the SO PIN.`,
 		Example: "  claviger transfer prepare --output statement.json\n" +
-			"  claviger transfer prepare --module /usr/lib/softhsm/libsofthsm2.so --label spare --output statement.json --state state.json",
+			"  claviger transfer prepare --module /usr/lib/softhsm/libsofthsm2.so --label spare --output statement.json --state state.json\n" +
+			"  claviger transfer prepare --create --module /usr/lib/softhsm/libsofthsm2.so --label spare --pin-file spare.pin --output statement.json",
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.hsm.module != "" {
-				return a.prepareHSM(cmd.Context(), &f, req.Bits, output)
+				return a.prepareHSM(cmd.Context(), &f, req.Bits, output, create)
+			}
+			if create {
+				return usagef("--create is for --module: a server has its HSM token")
 			}
 			return a.with(func(ctx context.Context, c *client.Client, _ *cobra.Command, _ []string) error {
 				p, err := c.PrepareTransfer(ctx, req)
@@ -82,6 +88,7 @@ A server makes it for named keys. For the KEK name the HSM token by --module and
 	if err := cmd.MarkFlagRequired("output"); err != nil {
 		panic(err) // the flag is defined above
 	}
+	cmd.Flags().BoolVar(&create, "create", false, "with --module: make the HSM token first, with random PINs in the file of --pin-file, which must be new")
 	f.flags(cmd)
 	return cmd
 }
@@ -97,9 +104,14 @@ func (a *app) showPrepared(p *api.PreparedTransfer, output string) error {
 	})
 }
 
-func (a *app) prepareHSM(ctx context.Context, f *hsmFlags, bits int, output string) error {
+func (a *app) prepareHSM(ctx context.Context, f *hsmFlags, bits int, output string, create bool) error {
 	if _, err := os.Stat(f.state); err == nil {
 		return fmt.Errorf("%s is there already: it may belong to a statement that is in use; name another with --state", f.state)
+	}
+	if create {
+		if err := f.create(ctx, a); err != nil {
+			return err
+		}
 	}
 	return f.open(ctx, a, func(t transfer.Token) error {
 		line, state, err := transfer.Prepare(ctx, t, bits, time.Now())

@@ -57,7 +57,7 @@ func (c *Ceremony) Run(ctx context.Context) (pin []byte, files []string, err err
 	case st.MaxPIN > 0 && st.MaxPIN < ceremonyPIN:
 		return nil, nil, fault.New(fault.Invalid, "the HSM token takes PINs of at most %d bytes, and the ceremony makes them of %d", st.MaxPIN, ceremonyPIN)
 	}
-	ps := &pins{user: newPIN(max(ceremonyPIN, st.MinPIN)), so: newPIN(max(ceremonyPIN, st.MinPIN))}
+	ps := &pins{user: NewPIN(max(ceremonyPIN, st.MinPIN)), so: NewPIN(max(ceremonyPIN, st.MinPIN))}
 	defer ps.wipe()
 	made := &newFileSet{dir: c.Dir}
 	// The shares come first: a token without them would be lost at the next start.

@@ -84,7 +84,7 @@ func crashInit(t *testing.T, mode string, n int) (at string) {
 func TestInitAfterKill(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	b.device.initialise(newPIN(4), newPIN(4))
+	b.device.initialise(NewPIN(4), NewPIN(4))
 	_, err := b.c.Init(t.Context(), &api.Init{SecretShares: 1, SecretThreshold: 1})
 	wantFault(t, err, fault.Conflict, "initialised already", "interrupted initialisation", "softhsm2-util --delete-token --token")
 }

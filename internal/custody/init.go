@@ -87,7 +87,7 @@ func (c *Custody) obtain(ctx context.Context, p *plan) (*pins, error) {
 	if !p.create {
 		return &pins{user: append([]byte(nil), p.pin...)}, nil
 	}
-	ps := &pins{user: newPIN(p.state.MinPIN), so: newPIN(p.state.MinPIN)}
+	ps := &pins{user: NewPIN(p.state.MinPIN), so: NewPIN(p.state.MinPIN)}
 	if p.kind == KindPIN {
 		ps.user = append([]byte(nil), p.pin...)
 	}
@@ -103,8 +103,9 @@ func (c *Custody) obtain(ctx context.Context, p *plan) (*pins, error) {
 	return nil, e.WithHint("nothing was stored. If the HSM shows a new token now, it was left half-made: %s", removal(p.state.Label))
 }
 
-// newPIN returns random lower-case hexadecimal digits, 128 bits or more.
-func newPIN(minimum int) []byte {
+// NewPIN returns a random PIN: lower-case hexadecimal digits, 128 bits or more, and
+// as many as the minimum of the HSM token. The caller wipes it.
+func NewPIN(minimum int) []byte {
 	n := (max(pinSize, minimum) + 1) / 2
 	b := make([]byte, n)
 	defer clear(b)

@@ -26,10 +26,10 @@ func (c *Custody) commitRekey(ctx context.Context, a *rekeyAttempt, f *freshShar
 		if err != nil {
 			return deviceFault(err, "look at the HSM token")
 		}
-		ps = &pins{user: newPIN(st.MinPIN), before: f.from.pins}
+		ps = &pins{user: NewPIN(st.MinPIN), before: f.from.pins}
 		defer clear(ps.user)
 		if len(f.from.pins.so) > 0 {
-			ps.so = newPIN(st.MinPIN)
+			ps.so = NewPIN(st.MinPIN)
 			defer clear(ps.so)
 		}
 	}

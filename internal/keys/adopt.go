@@ -85,7 +85,8 @@ const (
 // one object of the HSM token that fits like; an empty part of like fits all.
 // like.Keep says whether the object stays when the key is deleted. The key has
 // protection token and one version. If it exists and is of that object, nothing
-// happens. warnings say where the object is weaker than keys that are made here.
+// happens; if the object of one of its versions is gone and this one has the same public
+// key, it takes that one's place. warnings say where the object is weaker than keys that are made here.
 func (s *Service) AdoptObject(ctx context.Context, mount, name string, like token.ObjectName) (warnings []string, err error) {
 	return s.adoptObject(ctx, mount, name, like, nil)
 }
@@ -104,12 +105,17 @@ func (s *Service) adoptObject(ctx context.Context, mount, name string, like toke
 	if public != nil && !bytes.Equal(stored.Public, public) {
 		return nil, invalid("the key object is another key: its public key is not the one that was expected")
 	}
-	if done, err := s.adoptedAlready(ctx, n, stored.Name); done || err != nil {
-		return nil, err
-	}
 	tok, err := s.token.Get()
 	if err != nil {
 		return nil, tokenFault(err, "adopt a key")
+	}
+	switch done, again, err := s.adoptedAlready(ctx, n, tok, &stored); {
+	case err != nil:
+		return nil, err
+	case again:
+		return weaknesses(ctx, tok, stored), nil
+	case done:
+		return nil, nil
 	}
 	if err := s.placeObject(ctx, n, tok, stored); err != nil {
 		return nil, err
@@ -156,27 +162,6 @@ func adoptFault(err error, like *token.ObjectName) error {
 		return invalid("the key object can't be adopted: %v", err)
 	}
 	return tokenFault(err, "adopt the key object")
-}
-
-// adoptedAlready tells whether n is a key of this object; a key of anything else
-// is an error.
-func (s *Service) adoptedAlready(ctx context.Context, n keyName, object *token.ObjectName) (bool, error) {
-	k, err := s.key(ctx, n)
-	if errors.Is(err, errNoKey) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	var r versionRecord
-	if _, err := s.store.Get(ctx, tableVersions, n.version(1), &r); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return false, storeFault(err, "read the key version")
-	}
-	defer r.wipe()
-	if k.meta.Adopted && r.Main.Object != nil && r.Main.Object.name().Same(object) {
-		return true, nil
-	}
-	return false, fault.New(fault.Conflict, "the key %s exists already, and is not of this object", n.name).WithHint("adopt the object under another name")
 }
 
 // placeObject makes a key whose secret is an object that is there. Its HMAC secret

@@ -130,6 +130,78 @@ func TestAdoptRefuses(t *testing.T) {
 	}
 }
 
+// renamed is a token in which an object has another label than its key knows.
+type renamed struct {
+	token.Token
+	from, to string
+}
+
+func (r *renamed) Adopt(ctx context.Context, like token.ObjectName) (token.Stored, error) {
+	switch like.Label {
+	case r.from:
+		return token.Stored{}, token.ErrNotFound
+	case r.to:
+		s, err := r.Token.Adopt(ctx, token.ObjectName{Label: r.from})
+		if err == nil {
+			name := *s.Name
+			name.Label = r.to
+			s.Name = &name
+		}
+		return s, err
+	}
+	return r.Token.Adopt(ctx, like)
+}
+
+func (r *renamed) Key(s token.Stored) (token.Key, error) {
+	if s.Name != nil && s.Name.Label == r.from {
+		return nil, token.ErrNotFound
+	}
+	if s.Name != nil && s.Name.Label == r.to {
+		name := *s.Name
+		name.Label = r.from
+		s.Name = &name
+	}
+	return r.Token.Key(s)
+}
+
+// An object whose key knows it by another name takes its place again, if it has the
+// same public key and the former one is gone. Anything else is refused and changes nothing.
+func TestAdoptAgain(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, true)
+	for _, o := range []struct {
+		typ   token.Type
+		label string
+	}{{token.P256, "pair"}, {token.P256, "other"}, {token.AES256, "data"}, {token.AES256, "data2"}} {
+		e.foreign(o.typ, o.label, []byte(o.label))
+	}
+	for _, name := range []string{"pair", "data"} {
+		_, err := e.adoptKey(bg, call(), &api.AdoptKey{Name: name, Label: name})
+		must(t, err)
+	}
+	sig, err := e.sign(bg, call(), &api.Sign{Name: "pair", Input: []byte("m")})
+	must(t, err)
+	again := func(label string) error {
+		_, err := e.adoptKey(bg, call(), &api.AdoptKey{Name: "pair", Label: label})
+		return err
+	}
+	wantFault(t, again("other"), fault.Conflict, "is not of this object")
+	e.hsm.Token = &renamed{Token: e.hsm.Token, from: "pair", to: "moved"}
+	wantFault(t, again("other"), fault.Conflict, "public key of a version whose object is gone")
+	for range 2 {
+		must(t, again("moved"))
+		e.restart()
+	}
+	v, err := e.verify(bg, call(), &api.Verify{Name: "pair", Input: []byte("m"), Signature: sig.Signature})
+	if must(t, err); !*v.Valid {
+		t.Error("another key took the place")
+	}
+	_, err = e.sign(bg, call(), &api.Sign{Name: "pair", Input: []byte("m")})
+	must(t, err)
+	_, err = e.adoptKey(bg, call(), &api.AdoptKey{Name: "data", Label: "data2"})
+	wantFault(t, err, fault.Conflict, "is not of this object")
+}
+
 func TestListObjects(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, true)

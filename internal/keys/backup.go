@@ -52,9 +52,10 @@ func (b *backupRecord) wipe() {
 	}
 }
 
-// copyOut collects what a copy of a key has, and notes in the key that there is one.
-// The caller wipes what is returned, after an error too.
-func (s *Service) copyOut(ctx context.Context, n keyName) (b *backupRecord, err error) {
+// copyOut collects what a copy of a key has, and notes in the key that there is one;
+// leaves refuses a version that can't be copied. The caller wipes what is returned,
+// after an error too.
+func (s *Service) copyOut(ctx context.Context, n keyName, leaves func(context.Context, *versionRecord) error) (b *backupRecord, err error) {
 	_, err = s.update(ctx, n, func(k *key) (*key, []store.Change, error) {
 		if err := k.usable(); err != nil {
 			return nil, nil, err
@@ -65,7 +66,7 @@ func (s *Service) copyOut(ctx context.Context, n keyName) (b *backupRecord, err 
 			b.wipe()
 		}
 		var err error
-		if b, err = s.collect(ctx, k, meta); err != nil {
+		if b, err = s.collect(ctx, k, meta, leaves); err != nil {
 			return nil, nil, err
 		}
 		return k.with(meta), nil, nil
@@ -77,7 +78,7 @@ func (s *Service) copyOut(ctx context.Context, n keyName) (b *backupRecord, err 
 // with this store's storage key opens. That a backup was made is noted in the
 // key: from then on the count of its encryptions outlives its deletion.
 func (s *Service) backupKey(ctx context.Context, c *op.Call, r *api.KeyName) (*api.Backup, error) {
-	b, err := s.copyOut(ctx, keyName{c.Mount, r.Name})
+	b, err := s.copyOut(ctx, keyName{c.Mount, r.Name}, intoBackup)
 	if b != nil {
 		defer b.wipe()
 	}
@@ -104,7 +105,7 @@ func (s *Service) sealBackup(b *backupRecord) ([]byte, error) {
 }
 
 // collect reads the records of k. Versions that were trimmed are not there.
-func (s *Service) collect(ctx context.Context, k *key, meta keyRecord) (*backupRecord, error) {
+func (s *Service) collect(ctx context.Context, k *key, meta keyRecord, leaves func(context.Context, *versionRecord) error) (*backupRecord, error) {
 	b := &backupRecord{Format: recordFormat, Name: k.name.name, Time: meta.Backup.Time, Key: meta, Seals: make(map[int]uint64)}
 	for number := 1; number <= meta.Latest; number++ {
 		var v versionRecord
@@ -114,7 +115,7 @@ func (s *Service) collect(ctx context.Context, k *key, meta keyRecord) (*backupR
 		}
 		if err == nil {
 			b.Versions = append(b.Versions, v)
-			err = v.leaves()
+			err = leaves(ctx, &b.Versions[len(b.Versions)-1])
 		}
 		if err == nil {
 			err = s.collectSeals(ctx, b, number)
@@ -139,8 +140,8 @@ func (s *Service) collectSeals(ctx context.Context, b *backupRecord, number int)
 	return err
 }
 
-// leaves refuses a version with a secret that is an object of the HSM token.
-func (r *versionRecord) leaves() error {
+// intoBackup refuses a version with a secret that is an object of the HSM token.
+func intoBackup(_ context.Context, r *versionRecord) error {
 	for _, secret := range []*secretRecord{&r.Main, r.MAC} {
 		if secret != nil && !secret.publicOnly() && secret.Place == api.ProtectionToken {
 			return invalid("the key can't be backed up: a secret of version %d is an object of the HSM token (protection token) and never leaves it", r.Number).

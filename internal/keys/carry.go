@@ -36,7 +36,8 @@ func (s *Service) CarryNames(ctx context.Context, mount string) ([]string, error
 }
 
 // Carriable tells how many secrets a key has, and whether it can be carried out: an
-// error says why not. It is of kind NotFound where there is no such key.
+// error says why not. It is of kind NotFound where there is no such key. Objects of the
+// HSM token are wrapped on trial.
 func (s *Service) Carriable(ctx context.Context, mount, name string) (secrets int, err error) {
 	k, err := s.key(ctx, keyName{mount, name})
 	if errors.Is(err, errNoKey) {
@@ -51,7 +52,7 @@ func (s *Service) Carriable(ctx context.Context, mount, name string) (secrets in
 		}
 		var v versionRecord
 		if v, err = s.versionRecord(ctx, k, number); err == nil {
-			err = v.carriable()
+			err = s.carriable(ctx, &v)
 		}
 		v.wipe()
 		secrets += 2
@@ -62,19 +63,58 @@ func (s *Service) Carriable(ctx context.Context, mount, name string) (secrets in
 // oldestStored is the first version that trimming has left.
 func (k *key) oldestStored() int { return max(1, k.meta.MinAvailable) }
 
-// carriable refuses a version with a secret that is an object of the HSM token.
-func (r *versionRecord) carriable() error {
-	if r.leaves() == nil {
+// carriable refuses a version with a secret that is an object of the HSM token and that
+// the token does not wrap for another one.
+func (s *Service) carriable(ctx context.Context, r *versionRecord) error {
+	var objects []token.Stored
+	for _, secret := range []*secretRecord{&r.Main, r.MAC} {
+		if secret == nil || secret.publicOnly() || secret.Place != api.ProtectionToken {
+			continue
+		}
+		if secret.Object == nil {
+			return invalid("a secret of version %d is an object of the HSM token that was made here (protection token), which never leaves it", r.Number).
+				WithHint("keys with protection wrapped or software move")
+		}
+		if !secret.Type.Made() {
+			return invalid("version %d is of type %s, which no server makes any more", r.Number, secret.Type)
+		}
+		stored, err := secret.stored()
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "can't read the key")
+		}
+		objects = append(objects, stored)
+	}
+	if len(objects) == 0 {
 		return nil
 	}
-	return invalid("a secret of version %d is an object of the HSM token (protection token) and never leaves it", r.Number).
-		WithHint("a key with protection=wrapped or software can be carried; objects of the HSM token that are CKA_EXTRACTABLE leave with claviger backup")
+	tok, err := s.token.Get()
+	if err != nil {
+		return tokenFault(err, "carry the key")
+	}
+	carrier, ok := tok.(token.Carrier)
+	if !ok {
+		return invalid("a secret of version %d is an object of the embedded token, which takes part in no transfer", r.Number)
+	}
+	return objectStays(carrier.TryCarry(ctx, objects), r.Number)
+}
+
+// objectStays says why an object does not leave the HSM token.
+func objectStays(err error, number int) error {
+	switch {
+	case errors.Is(err, token.ErrUnsupported):
+		return invalid("the object of version %d does not leave the HSM token: %v", number, err).
+			WithHint("what leaves must be CKA_EXTRACTABLE and not CKA_WRAP_WITH_TRUSTED, and of a type that the module wraps")
+	case errors.Is(err, token.ErrNotFound), errors.Is(err, token.ErrAmbiguous):
+		return invalid("the object of version %d is not in the HSM token, or there twice: %v", number, err)
+	}
+	return tokenFault(err, "try to wrap the key")
 }
 
 // CarryOut returns a key for another server. That there is a copy of it is noted as
-// a backup is.
+// a backup is. One that was adopted becomes a wrapped key there: its objects go out as
+// the secrets of wrapped keys do.
 func (s *Service) CarryOut(ctx context.Context, mount, name string) (*Cargo, error) {
-	b, err := s.copyOut(ctx, keyName{mount, name})
+	b, err := s.copyOut(ctx, keyName{mount, name}, s.carriable)
 	if b != nil {
 		defer b.wipe()
 	}
@@ -91,15 +131,19 @@ func (s *Service) CarryOut(ctx context.Context, mount, name string) (*Cargo, err
 func (b *backupRecord) cargo() (*Cargo, error) {
 	c := &Cargo{}
 	for _, secret := range b.secrets() {
-		if secret.Place != api.ProtectionWrapped || secret.publicOnly() {
+		if secret.Place == api.ProtectionSoftware || secret.publicOnly() {
 			continue
 		}
 		stored, err := secret.stored()
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "can't read the key")
 		}
+		secret.Place, secret.Object = api.ProtectionWrapped, nil
 		secret.Blob = binary.BigEndian.AppendUint32(nil, uint32(len(c.Wrapped)))
 		c.Wrapped = append(c.Wrapped, stored)
+	}
+	if b.Key.Adopted {
+		b.Key.Adopted, b.Key.Protection = false, api.ProtectionWrapped
 	}
 	var err error
 	c.Record, err = json.Marshal(b)

@@ -9,7 +9,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"slices"
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/op"
@@ -284,9 +283,7 @@ func (s *Service) completeVersion(ctx context.Context, k *key, number int, main 
 		if err != nil {
 			return nil, nil, storeFault(err, "store the key version")
 		}
-		next := k.with(k.meta)
-		next.slots = slices.Clone(next.slots) // those of k stay as they are
-		next.slots[number-1] = new(slot)
+		next := k.withSlot(number)
 		changes := []store.Change{put}
 		if main.Place == api.ProtectionToken {
 			changes = append(changes, s.store.Remove(tableIntents, main.ID, intentNew))

@@ -53,6 +53,14 @@ func (k *key) with(meta keyRecord) *key {
 	return &key{name: k.name, meta: meta, rec: k.rec + 1, slots: slices.Clip(k.slots), used: k.used}
 }
 
+// withSlot is k with a version that is opened anew; those of k stay as they are.
+func (k *key) withSlot(number int) *key {
+	next := k.with(k.meta)
+	next.slots = slices.Clone(next.slots)
+	next.slots[number-1] = new(slot)
+	return next
+}
+
 // oldest is the lowest version that still decrypts and verifies.
 func (k *key) oldest() int { return max(k.meta.MinDecryption, k.meta.MinAvailable, 1) }
 

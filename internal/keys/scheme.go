@@ -15,7 +15,7 @@ type scheme struct {
 	hash      crypto.Hash
 	prehashed bool
 	rsa       token.Scheme // RSA keys only
-	salt      int          // RSA-PSS: bytes, or rsa.PSSSaltLengthAuto, or rsa.PSSSaltLengthEqualsHash
+	salt      int          // RSA-PSS: bytes, or rsa.PSSSaltLengthAuto, or rsa.PSSSaltLengthEqualsHash, or saltNone
 	jws       bool
 }
 
@@ -79,6 +79,9 @@ func (sch *scheme) parseRSA(f schemeFields) error {
 	return nil
 }
 
+// saltNone is a salt of no bytes, for which neither Vault nor crypto/rsa has a number.
+const saltNone = -2
+
 // parseSalt reads salt_length. As in Vault, 0 is auto and -1 is hash.
 func parseSalt(s string) (int, error) {
 	switch s = strings.ToLower(s); s {
@@ -86,10 +89,12 @@ func parseSalt(s string) (int, error) {
 		return rsa.PSSSaltLengthAuto, nil
 	case "hash":
 		return rsa.PSSSaltLengthEqualsHash, nil
+	case "none":
+		return saltNone, nil
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < rsa.PSSSaltLengthEqualsHash {
-		return 0, invalid("salt_length %q is not valid: it is auto, hash or a number of bytes", s)
+		return 0, invalid("salt_length %q is not valid: it is auto, hash, none or a number of bytes", s)
 	}
 	return n, nil
 }
@@ -114,6 +119,8 @@ func (sch *scheme) op() token.Op {
 			o.Salt = sch.maxSalt()
 		case rsa.PSSSaltLengthEqualsHash:
 			o.Salt = sch.hash.Size()
+		case saltNone:
+			o.Salt = 0
 		default:
 			o.Salt = sch.salt
 		}

@@ -106,6 +106,13 @@ func TestRSAForms(t *testing.T) {
 			t.Errorf("salt_length %q: %v", length, err)
 		}
 	}
+	// Without a salt PSS has nothing random.
+	bare := e.sig(api.Sign{Name: "k", Input: msg, SaltLength: "none"})
+	if bare != e.sig(api.Sign{Name: "k", Input: msg, SaltLength: "none"}) || !e.valid(api.Verify{Name: "k", Input: msg, Signature: bare}) {
+		t.Error("salt_length none")
+	}
+	_, err := e.verify(bg, call(), &api.Verify{Name: "k", Input: msg, Signature: bare, SaltLength: "none"})
+	wantFault(t, err, fault.Invalid, "is for signing")
 	s := e.sig(api.Sign{Name: "k", Input: msg, SaltLength: "20"})
 	for length, want := range map[string]bool{"": true, "auto": true, "20": true, "hash": false, "21": false} {
 		if got := e.valid(api.Verify{Name: "k", Input: msg, Signature: s, SaltLength: length}); got != want {

@@ -86,6 +86,9 @@ func (s *Service) verifySignatures(ctx context.Context, k *key, r *api.Verify, i
 		urlHash: r.URLHash, hash: r.HashAlgorithm, algorithm: r.Algorithm, prehashed: r.Prehashed,
 		signature: r.SignatureAlgorithm, marshaling: r.MarshalingAlgorithm, saltLength: r.SaltLength,
 	})
+	if err == nil && sch.salt == saltNone {
+		err = invalid("salt_length none is for signing: auto verifies such signatures too")
+	}
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,7 @@ func encryptRSA(public any, m *Mechanism, data []byte) ([]byte, error) {
 		if most := p.Size() - 11; len(data) > most {
 			return nil, fail(CKR_DATA_LEN_RANGE, "%d bytes are more than the %d that this key encrypts", len(data), most)
 		}
+		//lint:ignore SA1019 CKM_RSA_PKCS is what the caller asks for.
 		out, err := rsa.EncryptPKCS1v15(rand.Reader, p, data)
 		return out, refused(err)
 	}

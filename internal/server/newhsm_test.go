@@ -93,6 +93,8 @@ func saveTo(t *testing.T, s *Server, root, dir string) string {
 	return path
 }
 
+func second[T any](_ T, err error) error { return err }
+
 func shareLines(all ...string) func(context.Context, int, int) ([]byte, error) {
 	return func(_ context.Context, n, _ int) ([]byte, error) {
 		if n > len(all) {
@@ -144,6 +146,28 @@ func TestRestoreForNewHSM(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+	rehearse := func(cfg *config.Config, share func(context.Context, int, int) ([]byte, error)) (*Rehearsal, error) {
+		return Rehearsing{File: SnapshotFile{Path: snap}, NewToken: true, Share: share, Logger: slog.New(slog.DiscardHandler),
+			PIN: func(context.Context) ([]byte, error) { return []byte(pin), nil }}.Run(t.Context(), cfg)
+	}
+	for want, err := range map[string]error{
+		"does not have the KEK": second(rehearse(other, shareLines(init.Keys...))),
+		"no more shares":        second(rehearse(good, shareLines(init.Keys[0]))),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rehearsal: %v, want %q", err, want)
+		}
+	}
+	asked := 0
+	once := func(ctx context.Context, n, needed int) ([]byte, error) {
+		if asked++; asked != n {
+			t.Errorf("share %d is asked for as the %d. one", n, asked)
+		}
+		return shareLines(init.Keys[1], init.Keys[2])(ctx, n, needed)
+	}
+	if r, err := rehearse(good, once); err != nil || len(r.Failed) != 0 || r.Proved != 3 {
+		t.Errorf("rehearsal: %+v %v", r, err)
 	}
 	if _, err := os.Stat(good.Store.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("left of what was refused: %v", err)

@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/claviger/claviger/internal/config"
+	"github.com/claviger/claviger/internal/custody"
+	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/token"
 	"github.com/claviger/claviger/internal/token/soft"
 	"github.com/claviger/claviger/internal/token/worker"
@@ -31,6 +34,35 @@ func OpenModule(ctx context.Context, c *config.Token, pin []byte, log *slog.Logg
 		return nil, nil, fmt.Errorf("%w: moving keys (%w)", token.ErrUnsupported, t.Close())
 	}
 	return m, t.Close, nil
+}
+
+// CreateModuleToken makes the HSM token that the label of c names, with random PINs, for
+// a command that works without a server. keep stores them before the token is made, and
+// drop removes what keep stored if it is not made. A token of that label is refused.
+func CreateModuleToken(ctx context.Context, c *config.Token, log *slog.Logger, keep func(user, so []byte) error, drop func() error) error {
+	d, err := TokenDevice(c, log)
+	if err != nil {
+		return err
+	}
+	st, err := d.State(ctx)
+	switch {
+	case err != nil:
+		return fault.Wrap(fault.Unavailable, err, "the HSM cannot be asked for its tokens")
+	case !st.Present:
+		return fault.New(fault.Invalid, "the module shows no token that is not initialised")
+	case st.Initialized:
+		return fault.New(fault.Conflict, "an HSM token %q is there already; nothing was changed", st.Label)
+	}
+	user, so := custody.NewPIN(st.MinPIN), custody.NewPIN(st.MinPIN)
+	defer clear(user)
+	defer clear(so)
+	if err := keep(user, so); err != nil {
+		return err
+	}
+	if err := d.Create(ctx, so, user); err != nil {
+		return errors.Join(fault.Wrap(fault.Unavailable, err, "the HSM token can't be made"), drop())
+	}
+	return nil
 }
 
 // Software is what works with keys in memory.

@@ -9,11 +9,17 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"math/big"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
+	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/p11"
 	. "github.com/claviger/claviger/internal/p11/p11test"
 )
@@ -277,5 +283,97 @@ func unwraps(t *testing.T, c *Client, private *p11.Object, secret []byte) {
 	}
 	if _, err := unwrap(Flag(template, p11.CKA_SENSITIVE, true)); Code(err) != p11.CKR_TEMPLATE_INCONSISTENT {
 		t.Errorf("a sensitive key of a session: %v", err)
+	}
+}
+
+// TestPKCS11Authorities: certificates of a pki engine appear, by the policy of the
+// caller.
+func TestPKCS11Authorities(t *testing.T) {
+	t.Parallel()
+	s, socket := pkcs11Server(t, t.TempDir())
+	do(t, s, "POST", "sys/mounts/pki", "root", map[string]any{"type": "pki"}, nil)
+	if status := do(t, s, "POST", "pki/root/generate/internal", "root", map[string]any{"common_name": "Test CA", "issuer_name": "ca", "ttl": "24h"}, nil); status != 200 {
+		t.Fatalf("making the authority: status %d", status)
+	}
+	c := dial(t, socket, "root")
+	found := must[[]*p11.Object](t)(c.Find(Number(nil, p11.CKA_CLASS, p11.CKO_CERTIFICATE), 10))
+	if len(found) != 1 {
+		t.Fatalf("%d certificates", len(found))
+	}
+	label, _, _ := Value(found[0], p11.CKA_LABEL)
+	der, _, _ := Value(found[0], p11.CKA_VALUE)
+	if cert, err := x509.ParseCertificate(der); err != nil || cert.Subject.CommonName != "Test CA" || string(label) != "ca" {
+		t.Errorf("label %s, %v", label, err)
+	}
+	if o := must[*p11.Object](t)(c.Get(found[0].Handle)); o.Handle != found[0].Handle {
+		t.Error("another object")
+	}
+	if err := c.Destroy(found[0].Handle); Code(err) != p11.CKR_ACTION_PROHIBITED {
+		t.Errorf("destroying it: %v", err)
+	}
+	copied := must[*p11.Object](t)(c.Change(p11.OpCopy, found[0].Handle, Bytes(onToken, p11.CKA_LABEL, []byte("copy"))))
+	if v, _, _ := Value(copied, p11.CKA_VALUE); !bytes.Equal(v, der) {
+		t.Error("the copy is another certificate")
+	}
+}
+
+// TestPKCS11Versions: a rotated key has a new object first; the old one stays, and
+// signs no more when the key says so. A key with several versions is not destroyed.
+func TestPKCS11Versions(t *testing.T) {
+	t.Parallel()
+	s, socket := pkcs11Server(t, t.TempDir())
+	c := dial(t, socket, "root")
+	do(t, s, "POST", "transit/keys/a", "root", map[string]any{"type": "ecdsa-p256"}, nil)
+	old := theOne(t, c, p11.CKO_PRIVATE_KEY, "a").Handle
+	do(t, s, "POST", "transit/keys/a/rotate", "root", nil, nil)
+	both := must[[]*p11.Object](t)(c.Find(Bytes(Number(nil, p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.CKA_LABEL, []byte("a")), 10))
+	if len(both) != 2 || both[0].Handle == old || both[1].Handle != old {
+		t.Fatalf("%d objects, the old one is not the last", len(both))
+	}
+	sign := func(handle uint64) error {
+		_, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32))
+		return err
+	}
+	if err := sign(old); err != nil {
+		t.Error(err)
+	}
+	do(t, s, "POST", "transit/keys/a/config", "root", map[string]any{"min_encryption_version": 2, "deletion_allowed": true}, nil)
+	if err := sign(old); Code(err) != p11.CKR_KEY_FUNCTION_NOT_PERMITTED {
+		t.Errorf("the old version: %v", err)
+	}
+	if err := sign(both[0].Handle); err != nil {
+		t.Error(err)
+	}
+	if err := c.Destroy(both[0].Handle); Code(err) != p11.CKR_ACTION_PROHIBITED {
+		t.Errorf("destroying one of two versions: %v", err)
+	}
+	do(t, s, "POST", "sys/seal", "root", nil, nil)
+	c.Wait = 300 * time.Millisecond
+	if err := sign(both[0].Handle); Code(err) != p11.CKR_DEVICE_ERROR {
+		t.Errorf("sealed: %v", err)
+	}
+	r, err := c.Do(p11.OpInfo, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		r.Bytes()
+	}
+	if major, minor, flags := r.U8(), r.U8(), r.U8(); major != 0 || minor != 1 || flags != p11.InfoLogin {
+		t.Errorf("version %d.%d, flags %d", major, minor, flags)
+	}
+}
+
+// TestPKCS11Peers: who is not among the configured users is cut off.
+func TestPKCS11Peers(t *testing.T) {
+	t.Parallel()
+	cfg := config.Dev(t.TempDir())
+	socket := filepath.Join(t.TempDir(), "s")
+	f := &cfg.Front.PKCS11
+	f.Enabled, f.Address, f.Mode, f.UIDs = true, "unix:"+socket, "0666", []int{os.Getuid() + 1}
+	f.Group = strconv.Itoa(os.Getgid())
+	running(t, cfg, Options{Dev: &Dev{}})
+	if _, err := Dial(socket, ""); err == nil {
+		t.Error("another user may connect")
 	}
 }

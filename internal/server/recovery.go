@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/custody"
@@ -150,9 +153,21 @@ func (r *Restoring) rebinding(ctx context.Context, cfg *config.Config, check fun
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics()}
+	s := &Server{cfg: beforeStart(cfg), log: slog.New(slog.DiscardHandler), metrics: newMetrics()}
 	b.to, err = r.openNewToken(ctx, s, report.Manifest)
 	return b, err
+}
+
+// beforeStart is a configuration without the lock file of the HSM token, where the
+// server never ran and the file's directory is not there.
+func beforeStart(cfg *config.Config) *config.Config {
+	lock := cfg.Token.PKCS11.LockFile
+	if _, err := os.Stat(filepath.Dir(lock)); lock == "" || !errors.Is(err, fs.ErrNotExist) {
+		return cfg
+	}
+	c := *cfg
+	c.Token.PKCS11.LockFile = ""
+	return &c
 }
 
 func (b *rebinding) record(ctx context.Context, rec store.Record) (store.Record, error) {

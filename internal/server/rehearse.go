@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,11 @@ type Rehearsing struct {
 	// Scratch is where the copies lie for a while; "" is the system's directory for
 	// temporary files.
 	Scratch string
+	// NewToken takes the configured HSM token, which has got the KEK of the snapshot's
+	// token, in the place of that one, as Restoring does; PIN asks for its user PIN. A
+	// token that is not copied gets the system keys that it lacks.
+	NewToken bool
+	PIN      func(ctx context.Context) ([]byte, error)
 	// Share asks for share n of as many as are needed. The share is wiped after use.
 	Share func(ctx context.Context, n, needed int) ([]byte, error)
 	// Checked is told each version of a key; it may be nil.
@@ -68,19 +74,18 @@ func (r Rehearsing) Run(ctx context.Context, cfg *config.Config) (_ *Rehearsal, 
 	}
 	s := &Server{cfg: scratch, log: r.Logger, metrics: newMetrics()}
 	defer s.close()
+	given := &givenShares{ask: r.Share}
+	defer given.wipe()
 	out := &Rehearsal{}
 	var proofs [][]byte
-	_, err = sqlite.Build(ctx, scratch.Store.Path, false, func(put func(store.Record) error) (err error) {
-		out.Report, err = r.File.read(snapshot.Reading{Record: put, Proof: func(b []byte) error {
-			proofs = append(proofs, b)
-			return ctx.Err()
-		}})
-		return err
+	out.Report, err = r.rebuild(ctx, scratch, given.share, func(b []byte) error {
+		proofs = append(proofs, b)
+		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	service, err := s.openRehearsal(ctx, r.Share)
+	service, err := s.openRehearsal(ctx, given.share)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +96,51 @@ func (r Rehearsing) Run(ctx context.Context, cfg *config.Config) (_ *Rehearsal, 
 		}
 		return nil
 	})
+}
+
+// rebuild restores the snapshot to the place that a configuration names.
+func (r Rehearsing) rebuild(ctx context.Context, cfg *config.Config, share func(context.Context, int, int) ([]byte, error), proof func([]byte) error) (report *snapshot.Report, err error) {
+	restoring := Restoring{File: r.File, NewToken: r.NewToken, PIN: r.PIN, Share: share}
+	rebind, err := restoring.rebinding(ctx, cfg, func(*snapshot.Manifest) error { return ctx.Err() })
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rebind.close()) }()
+	_, err = sqlite.Build(ctx, cfg.Store.Path, false, func(put func(store.Record) error) (err error) {
+		report, err = r.File.read(snapshot.Reading{Proof: proof, Record: func(rec store.Record) error {
+			rec, err := rebind.record(ctx, rec)
+			if err != nil {
+				return err
+			}
+			return put(rec)
+		}})
+		return err
+	})
+	return report, err
+}
+
+// givenShares asks for each share once, although they are needed twice for a new HSM
+// token: to seal its PIN, and to unseal with it.
+type givenShares struct {
+	ask   func(ctx context.Context, n, needed int) ([]byte, error)
+	given [][]byte
+}
+
+func (g *givenShares) share(ctx context.Context, n, needed int) ([]byte, error) {
+	if n <= len(g.given) {
+		return bytes.Clone(g.given[n-1]), nil
+	}
+	b, err := g.ask(ctx, n, needed)
+	if err == nil {
+		g.given = append(g.given, bytes.Clone(b))
+	}
+	return b, err
+}
+
+func (g *givenShares) wipe() {
+	for _, b := range g.given {
+		clear(b)
+	}
 }
 
 func (r *Rehearsal) add(c keys.Checked) {
@@ -114,7 +164,7 @@ func (r *Rehearsal) add(c keys.Checked) {
 // config is the configuration of the rehearsal: another state directory and, where
 // there is one to copy, another token.
 func (r Rehearsing) config(cfg *config.Config, dir string) (*config.Config, error) {
-	c := *cfg
+	c := *beforeStart(cfg)
 	c.DataDir = dir
 	c.Store.Path = filepath.Join(dir, "store", "claviger.db")
 	c.Audit.Path = filepath.Join(dir, "audit.log")

@@ -75,6 +75,10 @@ type Carrier interface {
 	// made transferable, for objects that are not CKA_EXTRACTABLE, and for types that
 	// the module does not wrap.
 	Carry(ctx context.Context, kekek []byte, with []Padding, keys []Stored) (Freight, error)
+	// TryCarry wraps the secrets of keys as Carry does, for nobody, and keeps nothing:
+	// nil if Carry can take them, its error if not. ErrNotFound for an object that is
+	// not there.
+	TryCarry(ctx context.Context, keys []Stored) error
 	// Take unwraps keys and wraps them under the KEK of this token. The result has
 	// the order of f.Keys, IDs of its own, and PlaceWrapped. ErrOpen for everything
 	// that is wrong with f, a key that has another public half than f says too.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -196,6 +197,16 @@ func forge(t *testing.T, change func(*Statement)) []byte {
 	return line
 }
 
+// withExponent is the KEKEK of a statement with another public exponent.
+func withExponent(t *testing.T, s *Statement, e int) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: s.public.N, E: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // A KEKEK that could leave, or do more than it should, is refused, whoever signed.
 func TestForgedStatement(t *testing.T) {
 	t.Parallel()
@@ -216,6 +227,9 @@ func TestForgedStatement(t *testing.T) {
 		"id":          {func(s *Statement) { s.ID = "../x" }, "id"},
 		"ML-KEM":      {func(s *Statement) { s.MLKEM = s.MLKEM[1:] }, "ML-KEM-768"},
 		"KEKEK":       {func(s *Statement) { s.KEKEK = s.Signer.Public }, "RSA key"},
+		"exponent 1":  {func(s *Statement) { s.KEKEK = withExponent(t, s, 1) }, "public exponent"},
+		"exponent 3":  {func(s *Statement) { s.KEKEK = withExponent(t, s, 3) }, "public exponent"},
+		"exponent F3": {func(s *Statement) { s.KEKEK = withExponent(t, s, 257) }, "public exponent"},
 	} {
 		if _, err := ParseStatement(forge(t, c.change)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)

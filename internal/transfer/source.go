@@ -39,6 +39,8 @@ type exportRecord struct {
 	Keys      []keyRef  `json:"keys,omitempty"`
 	Bounds    []int     `json:"bounds,omitempty"` // where each chunk ends in Keys
 	LeftOut   []string  `json:"left_out,omitempty"`
+	// Reasons say of each of LeftOut why it stays.
+	Reasons map[string]string `json:"reasons,omitempty"`
 
 	version int64
 	to      *Statement
@@ -141,7 +143,7 @@ func (s *Service) choose(ctx context.Context, r *exportRecord, req *api.StartTra
 		seen[ref] = true
 		n, err := s.Keys.Carriable(ctx, ref.Mount, ref.Name)
 		if err != nil && !must && fault.KindOf(err) == fault.Invalid {
-			r.LeftOut = append(r.LeftOut, ref.At+ref.Name)
+			r.leaveOut(ref.At+ref.Name, fault.Message(err))
 			return nil
 		}
 		if err != nil {
@@ -183,10 +185,26 @@ func (s *Service) choose(ctx context.Context, r *exportRecord, req *api.StartTra
 		}
 	}
 	if len(r.Keys) == 0 {
-		return invalid("there is no key to export; %d can't leave the HSM token", len(r.LeftOut))
+		return r.nothing()
 	}
 	r.Bounds = append(r.Bounds, len(r.Keys))
 	return nil
+}
+
+func (r *exportRecord) leaveOut(name, reason string) {
+	if r.Reasons == nil {
+		r.Reasons = map[string]string{}
+	}
+	r.LeftOut, r.Reasons[name] = append(r.LeftOut, name), reason
+}
+
+// nothing is the error of an export without a key.
+func (r *exportRecord) nothing() error {
+	if len(r.LeftOut) == 0 {
+		return invalid("there is no key to export")
+	}
+	name := r.LeftOut[0]
+	return invalid("there is no key to export; %d can't leave the HSM token, the first is %s: %s", len(r.LeftOut), name, r.Reasons[name])
 }
 
 func lastBound(bounds []int) int {
@@ -199,7 +217,7 @@ func lastBound(bounds []int) int {
 func (s *Service) describe(r *exportRecord) *api.TransferStatus {
 	d := r.to.Device
 	st := &api.TransferStatus{Nonce: r.Nonce, ID: r.header.ID, Contents: r.header.Contents, Keys: r.header.Keys, Chunks: r.header.Chunks,
-		LeftOut: append([]string{}, r.LeftOut...), Confirmed: !r.Confirmed.IsZero(), Required: r.Required,
+		LeftOut: append([]string{}, r.LeftOut...), Reasons: r.Reasons, Confirmed: !r.Confirmed.IsZero(), Required: r.Required,
 		Fingerprint: r.to.Fingerprint(), KEKEKFingerprint: r.to.KEKEKFingerprint(), Created: r.to.Created.Format(time.RFC3339),
 		Destination: api.TransferDevice(d), Bits: r.to.Bits, Attributes: r.to.Attributes, Paddings: []string{}}
 	for _, p := range r.to.Paddings {

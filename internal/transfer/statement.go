@@ -244,7 +244,7 @@ func (s *Statement) check() error {
 	}
 	public, ok := parsed.(*rsa.PublicKey)
 	if !ok || public.N.BitLen() != s.Bits || s.Bits < token.MinKEKEK || s.Bits > token.MaxKEKEK || public.E < 65537 {
-		return invalid("the KEKEK is not an RSA key of %d to %d bits", token.MinKEKEK, token.MaxKEKEK)
+		return invalid("the KEKEK is not an RSA key of %d to %d bits with a public exponent of 65537 or more", token.MinKEKEK, token.MaxKEKEK)
 	}
 	s.public = public
 	if s.kem, err = mlkem.NewEncapsulationKey768(s.MLKEM); err != nil {

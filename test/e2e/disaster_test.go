@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,6 +191,9 @@ func TestDisasterDrill(t *testing.T) {
 		t.Error("the metrics do not know of the snapshot")
 	}
 	m.OK(t, "POST", "transit/keys/later", nil)
+	if status, body := m.Do(t, "POST", "sys/storage/raft/snapshot", map[string]any{}); status != 405 || !strings.Contains(fmt.Sprint(body), "unsupported operation") {
+		t.Errorf("restoring by a call: status %d: %v", status, body)
+	}
 	m.lose(t)
 	out = m.ok(t, part(t, "A machine is lost, its HSM token is not"), "")
 	if !strings.Contains(out, "audit.restart") {

@@ -129,6 +129,7 @@ type Server struct {
 	Config    string // path of the configuration, "" of a development server
 	Module    string // PKCS#11 module, "" of the software token
 	Env       []string
+	Environ   []string // of the server's process, beside the test's; for the next Start
 
 	args []string
 	cmd  *exec.Cmd
@@ -267,7 +268,7 @@ func (s *Server) lintAuthorities(t testing.TB) {
 // stopped.
 func (s *Server) launch(path string) error {
 	s.cmd = exec.Command(path, s.args...)
-	s.cmd.Env = append(os.Environ(), "HOME="+s.Dir)
+	s.cmd.Env = append(append(os.Environ(), "HOME="+s.Dir), s.Environ...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.log = &logBuffer{found: make(chan string, 1)}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log

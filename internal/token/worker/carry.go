@@ -18,6 +18,7 @@ const (
 	takeKEK   = carryMake + 2
 	carryKeys = carryMake + 3
 	takeKeys  = carryMake + 4
+	tryKeys   = carryMake + 5
 )
 
 // maxCarried bounds the keys of one call.
@@ -126,6 +127,19 @@ func (h *hsm) Carry(ctx context.Context, kekek []byte, with []token.Padding, key
 		return token.Freight{}, fmt.Errorf("%w: %d keys in one call, at most %d", token.ErrUnsupported, len(keys), maxCarried)
 	}
 	return askCarry[token.Freight](ctx, h, carryKeys, &carryRequest{Public: kekek, With: with, Keys: keys}, int64(20+20*len(keys)))
+}
+
+// TryCarry implements token.Carrier.
+func (h *hsm) TryCarry(ctx context.Context, keys []token.Stored) error {
+	defer h.pool.cfg.Observe.call("try carry", time.Now())
+	if err := h.gives(); err != nil {
+		return err
+	}
+	if len(keys) > maxCarried {
+		return fmt.Errorf("%w: %d keys in one call, at most %d", token.ErrUnsupported, len(keys), maxCarried)
+	}
+	_, err := askCarry[struct{}](ctx, h, tryKeys, &carryRequest{Keys: keys}, int64(5+20*len(keys)))
+	return err
 }
 
 // Take implements token.Carrier.

@@ -2,13 +2,17 @@ package worker
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // openSource opens a token with system keys.
@@ -166,6 +170,67 @@ func TestCarryKEKRefused(t *testing.T) {
 	}
 	if err := source.TakeKEK(within(t), k.ID, k.Label, w, true); !errors.Is(err, token.ErrExists) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What a token does not wrap is said before anything leaves.
+func TestTryCarry(t *testing.T) {
+	t.Parallel()
+	h, _ := openSource(t, true)
+	own, err := h.Generate(within(t), token.Spec{Type: token.P256, Place: token.PlaceObject, ID: newMoveID(), Label: "own"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := h.Generate(within(t), token.Spec{Type: token.P256, Place: token.PlaceWrapped, ID: newMoveID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.TryCarry(within(t), []token.Stored{wrapped, wrapped}); err != nil {
+		t.Error(err)
+	}
+	if err := h.TryCarry(within(t), []token.Stored{wrapped, own}); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "CKA_EXTRACTABLE") {
+		t.Errorf("an object that can't leave: %v", err)
+	}
+	own.ID = newMoveID()
+	if err := h.TryCarry(within(t), []token.Stored{own}); !errors.Is(err, token.ErrNotFound) {
+		t.Errorf("an object that is not there: %v", err)
+	}
+	if err := h.TryCarry(within(t), make([]token.Stored, maxCarried+1)); !errors.Is(err, token.ErrUnsupported) {
+		t.Errorf("too many: %v", err)
+	}
+	stays, _ := openSource(t, false)
+	if err := stays.TryCarry(within(t), []token.Stored{wrapped}); !errors.Is(err, token.ErrUnsupported) {
+		t.Errorf("a KEK that is not transferable: %v", err)
+	}
+}
+
+// Nothing is wrapped for a KEKEK with a small public exponent, whatever the module
+// would do: with 1 the secret would leave in clear.
+func TestSmallExponent(t *testing.T) {
+	t.Parallel()
+	h, d := openSource(t, true)
+	good := makeCarrier(t, h)
+	key, err := h.Generate(within(t), token.Spec{Type: token.AES256, Place: token.PlaceWrapped, ID: newMoveID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokentest.Tool(t, softHSM, "test", testPIN, d.cfg.Env, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "0102", "--label", "pair", "--extractable")
+	for _, e := range []int{1, 3, 17, 257} {
+		der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: rsaPublic(t, good.Public).N, E: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantExponent := func(what string, err error) {
+			if !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "public exponent") {
+				t.Errorf("%s under a KEKEK with exponent %d: %v", what, e, err)
+			}
+		}
+		_, err = h.CarryKEK(within(t), der, good.Paddings)
+		wantExponent("the KEK", err)
+		_, err = h.Carry(within(t), der, good.Paddings, []token.Stored{key})
+		wantExponent("a wrapped key", err)
+		_, _, err = h.MoveOut(within(t), der, token.Half{Label: "pair", ID: []byte{1, 2}, Private: true})
+		wantExponent("an object", err)
 	}
 }
 

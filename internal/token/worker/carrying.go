@@ -29,6 +29,8 @@ func (p *process) carry(kind byte, payload []byte) (body func([]byte) []byte, er
 		answer, err = p.carryKeys(&r)
 	case takeKeys:
 		answer, err = p.takeKeys(&r)
+	case tryKeys:
+		answer, err = struct{}{}, p.tryKeys(&r)
 	default:
 		return nil, &failure{reason: reasonFrame, msg: "carry: no such request"}
 	}
@@ -277,6 +279,22 @@ func (p *process) carryKeys(r *carryRequest) (f token.Freight, err error) {
 		f.Keys = append(f.Keys, token.Carried{Type: k.Type, Size: k.Size, Blob: blob, Public: k.Public})
 	}
 	return f, nil
+}
+
+// tryKeys wraps keys under an AES key that is destroyed then, and forgets the result.
+func (p *process) tryKeys(r *carryRequest) error {
+	s := p.slow.session
+	over, err := s.GenerateKey(pkcs11.AESKeyGen, kekOut())
+	if err != nil {
+		return holdFailure(err, token.AES256, "generating")
+	}
+	defer func() { _ = s.Destroy(over) }()
+	for i := range r.Keys {
+		if _, err := p.carryOne(r.KWP, over, &r.Keys[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carryOne wraps one key. A wrapped one is a session object for that moment, and

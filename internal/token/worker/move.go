@@ -30,6 +30,10 @@ const (
 	maxKEKEK = 4096
 )
 
+// minExponent is the least public exponent of a KEKEK (NIST SP 800-56B Rev. 2 section
+// 6.2): with 1 a key would leave in clear.
+const minExponent = 65537
+
 // Halves implements token.Mover.
 func (h *hsm) Halves(ctx context.Context) (list []token.Half, err error) {
 	defer h.pool.cfg.Observe.call("halves", time.Now())

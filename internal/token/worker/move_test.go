@@ -334,6 +334,9 @@ func TestMoveTPM(t *testing.T) {
 	if _, err := h.MakeCarrier(within(t), token.MinKEKEK, newMoveID(), "x"); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), "RFC 5649") {
 		t.Error(err)
 	}
+	if err := h.TryCarry(within(t), nil); !errors.Is(err, token.ErrUnsupported) {
+		t.Error(err)
+	}
 	if _, err := h.Carry(within(t), nil, nil, nil); !errors.Is(err, token.ErrUnsupported) {
 		t.Error(err)
 	}

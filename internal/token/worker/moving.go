@@ -213,6 +213,9 @@ func loadKEKEK(s *pkcs11.Session, der []byte) (pkcs11.Handle, error) {
 	if !ok {
 		return 0, &failure{reason: reasonHold, msg: "the KEKEK is no RSA key"}
 	}
+	if public.E < minExponent {
+		return 0, &failure{reason: reasonHold, msg: fmt.Sprintf("the KEKEK has the public exponent %d; it must have %d or more", public.E, minExponent)}
+	}
 	t := (&pkcs11.Template{}).Ulong(pkcs11.AttrClass, pkcs11.ClassPublic).Bool(false, pkcs11.AttrToken)
 	h, err := s.Create(rsaValue(permit(t, false, token.UseWrap), public))
 	if err != nil {

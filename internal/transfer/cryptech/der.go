@@ -54,6 +54,10 @@ const (
 	MaxBits = 4096
 )
 
+// minExponent is the least public exponent of a KEKEK, as NIST SP 800-56B Rev. 2 section
+// 6.2 has it. With 1 a key would leave in clear, with 3 it hangs on the padding alone.
+const minExponent = 65537
+
 // parseKEKEK returns the RSA key of PKIX DER, of MinBits to MaxBits.
 func parseKEKEK(der []byte) (*rsa.PublicKey, error) {
 	parsed, err := x509.ParsePKIXPublicKey(der)
@@ -66,6 +70,9 @@ func parseKEKEK(der []byte) (*rsa.PublicKey, error) {
 	}
 	if n := public.N.BitLen(); n < MinBits || n > MaxBits {
 		return nil, invalid("%s has %d bits, and must have %d to %d: unsupported key type or key length", fieldPublic, n, MinBits, MaxBits)
+	}
+	if public.E < minExponent {
+		return nil, invalid("%s has the public exponent %d, and must have %d or more", fieldPublic, public.E, minExponent)
 	}
 	return public, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -212,7 +213,16 @@ func TestExportRefused(t *testing.T) {
 	good := parsed(t, known(t))
 	ec := lines(publicDER(t, ecKey(t, elliptic.P256())))
 	weak := lines(publicDER(t, rsaKey(t, 1024)))
+	exponent := func(e int) []any {
+		der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: rsaKey(t, 2048).N, E: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lines(der)
+	}
 	for name, change := range map[string]func(d document){
+		"exponent 1":   func(d document) { d[fieldPublic] = exponent(1) },
+		"exponent 3":   func(d document) { d[fieldPublic] = exponent(3) },
 		"no KEKEK":     func(d document) { delete(d, fieldPublic) },
 		"empty KEKEK":  func(d document) { d[fieldPublic] = []any{} },
 		"no base64":    func(d document) { d[fieldPublic] = []any{"?"} },
