@@ -7,17 +7,18 @@
 
 /* Places in the request's frame. */
 enum { AT_LENGTH = 0, AT_DEADLINE = 5, HEAD = 4 };
-enum { FIRST_PAUSE = 2, LONGEST_PAUSE = 50, SLOW_FACTOR = 10 };
+enum { FIRST_PAUSE = 2, LONGEST_PAUSE = 50, LEAST_FOR_KEYS = 60000 };
 
+/* An RSA key of 4096 bits takes a token longer than anything else. */
 static bool makes_keys(enum op op)
 {
-	return op == OP_GENERATE || op == OP_GENERATEPAIR;
+	return op == OP_GENERATE || op == OP_GENERATEPAIR || op == OP_CREATE || op == OP_UNWRAP;
 }
 
 /* What may have been done once must not be done twice. */
 static bool repeatable(enum op op)
 {
-	return !makes_keys(op) && op != OP_CREATE && op != OP_COPY && op != OP_SET && op != OP_UNWRAP;
+	return !makes_keys(op) && op != OP_COPY && op != OP_SET;
 }
 
 void call_begin_as(struct call *c, enum op op, CK_SLOT_ID slot, const void *token, size_t n)
@@ -51,14 +52,12 @@ void call_begin(struct call *c, enum op op, CK_SLOT_ID slot)
 		own_keep(slot);
 }
 
-static int64_t deadline_of(const struct call *c)
+static int64_t patience(const struct call *c)
 {
 	lock();
 	int64_t ms = state.config.timeout;
 	unlock();
-	if (c->most && c->most < ms)
-		ms = c->most;
-	return now_ms() + (makes_keys(c->op) ? SLOW_FACTOR * ms : ms);
+	return c->most && c->most < ms ? c->most : ms;
 }
 
 static CK_RV read_code(struct call *c)
@@ -80,7 +79,8 @@ static CK_RV read_code(struct call *c)
 CK_RV call_run(struct call *c)
 {
 	static const char *const ends[] = {"", "nobody listens", "the connection broke", "no answer in time", "refused"};
-	int64_t deadline = deadline_of(c);
+	int64_t ms = patience(c), reach = now_ms() + ms; /* by then somebody must listen */
+	int64_t deadline = makes_keys(c->op) && ms < LEAST_FOR_KEYS ? reach - ms + LEAST_FOR_KEYS : reach;
 	int pause = FIRST_PAUSE;
 	enum sent end = LATE;
 	if (c->req.bad)
@@ -97,7 +97,7 @@ CK_RV call_run(struct call *c)
 		end = conn_exchange(&c->req, &c->ans, deadline);
 		if (end == ANSWERED)
 			return read_code(c);
-		if (end == LATE || end == REFUSED || (end == LOST && !repeatable(c->op)))
+		if (end == LATE || end == REFUSED || (end == LOST && !repeatable(c->op)) || (end == NOT_WRITTEN && now_ms() >= reach))
 			break;
 		if (end == LOST && first)
 			continue;

@@ -13,7 +13,7 @@
 
 #include "module.h"
 
-enum { MOST_IDLE = 64, HELLO = 8, CHUNK = 4096 };
+enum { MOST_IDLE = 256, HELLO = 8, CHUNK = 4096 };
 static const uint8_t hello[HELLO] = {'C', 'L', 'V', 'P', 0, 1, 0, 0};
 
 int64_t now_ms(void)
@@ -34,14 +34,23 @@ static bool is_ours(const struct conn *c)
 /* With the lock held, so that no fork finds a descriptor that is in no list. */
 static void conn_free(struct conn *c)
 {
-	struct conn **at = &state.conns;
-	while (*at && *at != c)
-		at = &(*at)->next;
-	if (*at)
-		*at = c->next;
+	*c->before = c->next;
+	if (c->next)
+		c->next->before = c->before;
 	if (is_ours(c))
 		close(c->fd);
 	free(c);
+}
+
+/* With the lock held: an idle connection, the one that was used last, or NULL. */
+static struct conn *idle_pop(void)
+{
+	struct conn *c = state.idle;
+	if (c) {
+		state.idle = c->idle;
+		state.nidle--;
+	}
+	return c;
 }
 
 static void conn_drop(struct conn *c)
@@ -56,28 +65,29 @@ void conns_forked(void)
 {
 	while (state.conns)
 		conn_free(state.conns);
+	state.idle = NULL;
+	state.nidle = 0;
 }
 
 void conn_close_idle(void)
 {
+	struct conn *c;
 	lock();
-	for (struct conn *c = state.conns, *next; c; c = next) {
-		next = c->next;
-		if (c->idle)
-			conn_free(c);
-	}
+	while ((c = idle_pop()) != NULL)
+		conn_free(c);
 	unlock();
 }
 
 static void conn_back(struct conn *c)
 {
-	int idle = 0;
 	lock();
-	for (struct conn *o = state.conns; o; o = o->next)
-		idle += o->idle;
-	c->idle = true;
-	if (!state.up || idle >= MOST_IDLE)
+	if (!state.up || state.nidle >= MOST_IDLE) {
 		conn_free(c);
+	} else {
+		c->idle = state.idle;
+		state.idle = c;
+		state.nidle++;
+	}
 	unlock();
 }
 
@@ -87,11 +97,7 @@ static struct conn *conn_idle(void)
 	for (;;) {
 		uint8_t byte;
 		lock();
-		struct conn *c = state.conns;
-		while (c && !c->idle)
-			c = c->next;
-		if (c)
-			c->idle = false;
+		struct conn *c = idle_pop();
 		unlock();
 		if (!c)
 			return NULL;
@@ -116,6 +122,9 @@ static struct conn *conn_new(void)
 		c->ino = s.st_ino;
 	}
 	c->next = state.conns;
+	c->before = &state.conns;
+	if (c->next)
+		c->next->before = &c->next;
 	state.conns = c;
 	unlock();
 	return c;

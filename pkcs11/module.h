@@ -109,12 +109,12 @@ void debug_to(const char *where);
 /* --- conn.c, call.c -------------------------------------------------------- */
 
 struct conn {
-	struct conn *next;
+	struct conn *next, **before, *idle; /* all; the next of those that are idle */
 	int fd;
 	pid_t pid;
 	dev_t dev;
 	ino_t ino;
-	bool idle, greeted;
+	bool greeted;
 };
 /* How an exchange ended. */
 enum sent { ANSWERED, NOT_WRITTEN, LOST, LATE, REFUSED };
@@ -277,7 +277,8 @@ struct state {
 	pthread_mutex_t lock;
 	bool up, forked, watched;
 	struct config config;
-	struct conn *conns;
+	struct conn *conns, *idle;
+	int nidle;
 	struct slot **slots;
 	size_t nslots;
 	bool asked_slots;

@@ -103,6 +103,8 @@ CK_RV opn_ask(struct opn *o, const struct question *q, const void *signature, si
 		if (answer->bad)
 			rv = CKR_HOST_MEMORY;
 	}
+	if (rv == CKR_KEY_HANDLE_INVALID)
+		cache_drop(o->slot, o->key->handle); /* it is gone: the next Init shall say so */
 	return call_ended(&c, rv);
 }
 

@@ -203,17 +203,25 @@ static CK_RV info_ask(CK_SLOT_ID id, int64_t most_age)
 	return rv;
 }
 
-/* slot_may: CKR_USER_NOT_LOGGED_IN where a login is needed and there is none. */
+static bool stranger(CK_SLOT_ID id)
+{
+	lock();
+	const struct slot *s = slot_get(id);
+	bool is = s && !s->token && (s->info.flags & SLOT_LOGIN) && !state.config.pin_file[0];
+	unlock();
+	return is;
+}
+
+/* slot_may: CKR_USER_NOT_LOGGED_IN where a login is needed and there is none. The
+ * agent may have got a client token of its own since it was asked. */
 CK_RV slot_may(CK_SLOT_ID id)
 {
 	CK_RV rv = info_ask(id, INT64_MAX);
-	if (rv != CKR_OK)
-		return rv;
-	lock();
-	struct slot *s = slot_get(id);
-	if (s && !s->token && (s->info.flags & SLOT_LOGIN) && !state.config.pin_file[0])
-		rv = CKR_USER_NOT_LOGGED_IN;
-	unlock();
+	if (rv == CKR_OK && stranger(id)) {
+		rv = info_ask(id, FRESH);
+		if (rv == CKR_OK && stranger(id))
+			rv = CKR_USER_NOT_LOGGED_IN;
+	}
 	return rv;
 }
 

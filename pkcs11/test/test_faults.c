@@ -2,13 +2,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
-#include <dirent.h>
 #include <unistd.h>
 
 #include "fake.h"
 
-enum { TIMEOUT = 1500 };
+/* The deadline in milliseconds; longer where programs run slowly, as in valgrind. */
+static long deadline = 2000;
 static CK_SESSION_HANDLE s;
 static CK_MECHANISM ecdsa = {CKM_ECDSA, NULL, 0};
 static atomic_bool stop;
@@ -72,12 +73,17 @@ static void restarts(void)
 	}
 	fake_stop();
 	pthread_create(&t, NULL, later, NULL);
-	within(CKR_OK, 300, TIMEOUT);
+	within(CKR_OK, 300, deadline);
 	pthread_join(t, NULL);
 	fake_stop();
-	within(CKR_DEVICE_ERROR, TIMEOUT - 100, TIMEOUT + 500);
+	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
+	CK_MECHANISM pair = {0x1040, NULL, 0};
+	CK_OBJECT_HANDLE h;
+	int64_t start = now_ms();
+	check(f->C_GenerateKey(s, &pair, NULL, 0, &h), CKR_DEVICE_ERROR);
+	check(now_ms() - start < 2 * deadline, true); /* keys may take a minute, but not to reach nobody */
 	unlink(fake->path);
-	within(CKR_DEVICE_ERROR, TIMEOUT - 100, TIMEOUT + 500);
+	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
 	fake_start();
 	ok(sign());
 }
@@ -87,9 +93,9 @@ static void stopped(void)
 	pthread_t t;
 	kill(fake->pid, SIGSTOP);
 	waitpid(fake->pid, NULL, WUNTRACED); /* it may be running still when kill returns */
-	within(CKR_DEVICE_ERROR, TIMEOUT - 100, TIMEOUT + 500);
+	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
 	pthread_create(&t, NULL, later, (void *)1);
-	within(CKR_OK, 0, TIMEOUT);
+	within(CKR_OK, 0, deadline);
 	pthread_join(t, NULL);
 	ok(sign());
 }
@@ -132,7 +138,7 @@ static void modes(void)
 		ok(sign());
 	}
 	atomic_store(&fake->mode, SILENT);
-	within(CKR_DEVICE_ERROR, TIMEOUT - 100, TIMEOUT + 500);
+	within(CKR_DEVICE_ERROR, deadline - 100, 2 * deadline);
 	atomic_store(&fake->mode, NORMAL);
 	ok(sign());
 }
@@ -176,13 +182,12 @@ static void threads(void)
 	check(atomic_load(&fake->connections) <= 65, true);
 }
 
-static int descriptors(void)
+static int sockets(void)
 {
 	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	while (readdir(d))
-		n++;
-	closedir(d);
+	struct stat st;
+	for (int fd = 3; fd < 1024; fd++)
+		n += fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 	return n;
 }
 
@@ -248,10 +253,11 @@ static void fork_busy(void)
 	for (int i = 0; i < 60; i++) {
 		pid_t child = fork();
 		if (child == 0) {
-			check(descriptors() < 12, true); /* none of the parent's connections */
+			check(sockets(), 0); /* none of the parent's connections */
 			for (int k = 0; k < 5; k++)
 				ok(sign());
-			_exit(0);
+			/* What other threads had is lost in the child; valgrind shall not look for it. */
+			execl("/bin/true", "true", (char *)NULL);
 		}
 		ok(sign());
 		ends_well(child);
@@ -329,8 +335,10 @@ static void close_within(void)
 int main(void)
 {
 	fake_begin();
-	char timeout[10];
-	snprintf(timeout, sizeof timeout, "%d", TIMEOUT);
+	char timeout[24];
+	const char *slow = getenv("CLAVIGER_TEST_SLOW");
+	deadline *= slow ? 4 : 1;
+	snprintf(timeout, sizeof timeout, "%ld", deadline);
 	setenv("CLAVIGER_PKCS11_TIMEOUT", timeout, 1);
 	fake_start();
 	ok(f->C_Initialize(NULL));

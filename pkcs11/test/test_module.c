@@ -157,7 +157,7 @@ static void login_needed(void)
 	ok(f->C_GenerateRandom(s, random, sizeof random)); /* the kernel's */
 	check(memcmp(random, zero, sizeof zero) != 0, true);
 	check(fake_count(OP_RANDOM), 0);
-	ok(f->C_Login(s, CKU_USER, BYTES("good")));
+	ok(f->C_Login(s, CKU_USER, BYTES("good\n"))); /* as read from a file */
 	check(find(NULL, 0, h, 10, 10), 9);
 	ok(f->C_SignInit(s, &m, EC_PRIVATE));
 	ok(f->C_Logout(s));
