@@ -28,7 +28,7 @@ func TestGnuPG(t *testing.T) {
 	need(t, "gnupg-pkcs11-scd", "gnupg-pkcs11-scd")
 	need(t, "gpgsm", "gpgsm")
 	each(t, func(t *testing.T, p *provider) {
-		for _, kind := range kinds() {
+		for _, kind := range kindsOf(p) {
 			if strings.HasPrefix(kind, "rsa") {
 				t.Run(kind, func(t *testing.T) { gnupg(t, p, kind) })
 			}

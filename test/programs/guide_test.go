@@ -48,13 +48,18 @@ func playPart(t testing.TB, p *provider, dir, page, word string, pairs ...string
 	return printed
 }
 
-// kindsOf are the kinds of keys to try with a provider: without Claviger one is
-// enough, but in the full run.
+// kindsOf are the kinds of keys to try with a provider: through an agent those of
+// this run; two over the other ways, and one without Claviger, where the run is
+// not full.
 func kindsOf(p *provider) []string {
-	if p.direct() && !full {
-		return kinds()[1:]
+	switch {
+	case p.name == "agent":
+		return kinds()
+	case p.direct() && !full:
+		return someKinds[1:]
+	default:
+		return someKinds
 	}
-	return kinds()
 }
 
 // workplace returns a directory with what the guides assume: the certificate of
@@ -92,7 +97,7 @@ func (p *provider) login(t testing.TB) string {
 // at the first that fails. What they leave running is ended.
 func shell(t testing.TB, p *provider, dir, commands string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	bin := filepath.Join(dir, ".bin")
 	if err := os.MkdirAll(bin, 0o700); err != nil {

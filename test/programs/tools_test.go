@@ -147,10 +147,13 @@ func compareTool(t *testing.T, script string, want, got []string) {
 			other = ours[i]
 		}
 		lines := append(without("- ", s.lines, other.lines), without("+ ", other.lines, s.lines)...)
+		reason := reasons[script+" "+strings.TrimPrefix(s.heading, "== ")]
 		if len(lines) == 0 {
+			if reason != "" {
+				t.Errorf("%s: no difference in %q, and yet it is explained", script, s.heading)
+			}
 			continue
 		}
-		reason := reasons[script+" "+strings.TrimPrefix(s.heading, "== ")]
 		if reason == "" {
 			t.Errorf("%s: nobody explains this difference in %q:\n%s", script, s.heading, strings.Join(lines, "\n"))
 		}
