@@ -100,15 +100,15 @@ func TestPKCS11Encrypts(t *testing.T) {
 		}
 	}
 	for name, err := range map[string]error{
-		"RSA with AES":  second(c.Crypt(p11.OpDecrypt, aes.Handle, p11.CKM_RSA_PKCS, nil, make([]byte, 256))),
-		"AES with RSA":  second(c.Crypt(p11.OpDecrypt, priv.Handle, p11.CKM_AES_CBC, rawParam(iv), iv)),
-		"public":        second(c.Crypt(p11.OpDecrypt, pub.Handle, p11.CKM_RSA_PKCS, nil, make([]byte, 256))),
+		"RSA with AES":  errorOf(c.Crypt(p11.OpDecrypt, aes.Handle, p11.CKM_RSA_PKCS, nil, make([]byte, 256))),
+		"AES with RSA":  errorOf(c.Crypt(p11.OpDecrypt, priv.Handle, p11.CKM_AES_CBC, rawParam(iv), iv)),
+		"public":        errorOf(c.Crypt(p11.OpDecrypt, pub.Handle, p11.CKM_RSA_PKCS, nil, make([]byte, 256))),
 		"wrapping":      wrap(c, aes.Handle, priv.Handle),
-		"other OAEP":    second(c.Crypt(p11.OpEncrypt, pub.Handle, p11.CKM_RSA_PKCS_OAEP, oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA1, nil), message)),
-		"an IV of 8":    second(c.Crypt(p11.OpEncrypt, aes.Handle, p11.CKM_AES_GCM, gcm(iv[:8], nil, 128), message)),
-		"no whole CBC":  second(c.Crypt(p11.OpEncrypt, aes.Handle, p11.CKM_AES_CBC, rawParam(iv), message[:5])),
-		"short RSA":     second(c.Crypt(p11.OpDecrypt, priv.Handle, p11.CKM_RSA_PKCS, nil, message)),
-		"no such thing": second(c.Crypt(p11.OpEncrypt, aes.Handle, 0x1081, nil, message)),
+		"other OAEP":    errorOf(c.Crypt(p11.OpEncrypt, pub.Handle, p11.CKM_RSA_PKCS_OAEP, oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA1, nil), message)),
+		"an IV of 8":    errorOf(c.Crypt(p11.OpEncrypt, aes.Handle, p11.CKM_AES_GCM, gcm(iv[:8], nil, 128), message)),
+		"no whole CBC":  errorOf(c.Crypt(p11.OpEncrypt, aes.Handle, p11.CKM_AES_CBC, rawParam(iv), message[:5])),
+		"short RSA":     errorOf(c.Crypt(p11.OpDecrypt, priv.Handle, p11.CKM_RSA_PKCS, nil, message)),
+		"no such thing": errorOf(c.Crypt(p11.OpEncrypt, aes.Handle, 0x1081, nil, message)),
 	} {
 		want := map[string]p11.Code{"RSA with AES": p11.CKR_KEY_TYPE_INCONSISTENT, "AES with RSA": p11.CKR_KEY_TYPE_INCONSISTENT,
 			"public": p11.CKR_KEY_TYPE_INCONSISTENT, "wrapping": p11.CKR_KEY_UNEXTRACTABLE, "other OAEP": p11.CKR_MECHANISM_PARAM_INVALID,
@@ -120,7 +120,7 @@ func TestPKCS11Encrypts(t *testing.T) {
 	}
 }
 
-func second(_ []byte, err error) error { return err }
+func errorOf(_ []byte, err error) error { return err }
 
 func wrap(c *Client, with, handle uint64) error {
 	_, err := c.Do(p11.OpWrap, func(w *p11.Writer) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -332,5 +333,35 @@ path "transit/keys/*" { capabilities = ["read"] }`}, nil)
 	}
 	if _, err := root.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); Code(err) != p11.CKR_KEY_HANDLE_INVALID {
 		t.Errorf("the old handle: %v", err)
+	}
+}
+
+// BenchmarkPKCS11Sign is a signature over the server's socket, with the embedded
+// token: what the way costs.
+func BenchmarkPKCS11Sign(b *testing.B) {
+	cfg := config.Dev(b.TempDir())
+	socket := filepath.Join(b.TempDir(), "s")
+	cfg.Front.PKCS11.Enabled, cfg.Front.PKCS11.Address = true, "unix:"+socket
+	cfg.Listeners[0].Address = "127.0.0.1:0"
+	s, err := New(cfg, Options{Version: "0.1.0", Dev: &Dev{RootTokenID: "root"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-ended })
+	c := dial(b, socket, "root")
+	if _, _, err := c.GeneratePair(p11.CKM_EC_KEY_PAIR_GEN, Bytes(onToken, p11.CKA_EC_PARAMS, []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}),
+		Bytes(onToken, p11.CKA_LABEL, []byte("web"))); err != nil {
+		b.Fatal(err)
+	}
+	handle := theOne(b, c, p11.CKO_PRIVATE_KEY, "web").Handle
+	digest := make([]byte, 32)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, digest); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
