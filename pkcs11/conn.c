@@ -13,7 +13,7 @@
 
 #include "module.h"
 
-enum { MOST_IDLE = 256, HELLO = 8, CHUNK = 4096 };
+enum { MOST_IDLE = 256, IDLE_FOR = 60000, TRIM_EACH = 10000, HELLO = 8, CHUNK = 4096 };
 static const uint8_t hello[HELLO] = {'C', 'L', 'V', 'P', 0, 1, 0, 0};
 
 int64_t now_ms(void)
@@ -78,9 +78,29 @@ void conn_close_idle(void)
 	unlock();
 }
 
+/* With the lock held: closes what was needed for a while and is not any more. The
+ * stack has what was used last on top. */
+static void trim(int64_t now)
+{
+	struct conn **at = &state.idle;
+	if (now - state.trimmed < TRIM_EACH)
+		return;
+	state.trimmed = now;
+	while (*at && now - (*at)->used < IDLE_FOR)
+		at = &(*at)->idle;
+	for (struct conn *c = *at, *below; c; c = below) {
+		below = c->idle;
+		conn_free(c);
+		state.nidle--;
+	}
+	*at = NULL;
+}
+
 static void conn_back(struct conn *c)
 {
+	c->used = now_ms();
 	lock();
+	trim(c->used);
 	if (!state.up || state.nidle >= MOST_IDLE) {
 		conn_free(c);
 	} else {

@@ -115,6 +115,7 @@ struct conn {
 	dev_t dev;
 	ino_t ino;
 	bool greeted;
+	int64_t used; /* when it became idle */
 };
 /* How an exchange ended. */
 enum sent { ANSWERED, NOT_WRITTEN, LOST, LATE, REFUSED };
@@ -279,6 +280,7 @@ struct state {
 	struct config config;
 	struct conn *conns, *idle;
 	int nidle;
+	int64_t trimmed;
 	struct slot **slots;
 	size_t nslots;
 	bool asked_slots;

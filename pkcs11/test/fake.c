@@ -354,8 +354,12 @@ static bool reply(int fd, struct wbuf *w)
 	case TOO_LONG:
 		w_patch32(w, 0, MAX_FRAME + 1);
 		return give(fd, w->p, w->n);
+	case SURPLUS:
+		w_patch32(w, 0, (uint32_t)(w->n - 4));
+		w_u8(w, 1);
+		return give(fd, w->p, w->n);
 	case SLOW:
-		usleep(20000);
+		usleep(50000);
 		break;
 	}
 	w_patch32(w, 0, (uint32_t)(w->n - 4));

@@ -9,7 +9,7 @@
 
 #include "module.h"
 
-enum mode { NORMAL, SILENT, CUT, HALF, GARBAGE, VERSION, TOO_LONG, SLOW };
+enum mode { NORMAL, SILENT, CUT, HALF, GARBAGE, VERSION, TOO_LONG, SURPLUS, SLOW };
 
 /* Shared with the server's process. */
 struct fake {

@@ -1,7 +1,9 @@
 /* Servers that are killed, stopped, wrong or slow; forks in every state; threads. */
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -126,7 +128,7 @@ static void cuts(void)
 
 static void modes(void)
 {
-	static const enum mode wrong[] = {CUT, HALF, GARBAGE, VERSION, TOO_LONG};
+	static const enum mode wrong[] = {CUT, HALF, GARBAGE, VERSION, TOO_LONG, SURPLUS};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		atomic_store(&fake->mode, wrong[i]);
 		if (wrong[i] == VERSION) { /* counts for new connections only */
@@ -143,21 +145,27 @@ static void modes(void)
 	ok(sign());
 }
 
-/* Our descriptors are closed behind our back, and others take their numbers. */
+/* Our descriptors are closed behind our back, and other sockets take their numbers. */
 static void closed(void)
 {
 	int files[40];
+	struct stat before[40], after;
 	ok(sign());
 	for (int fd = 3; fd < 40; fd++)
 		close(fd);
-	for (int i = 0; i < 40; i++)
-		files[i] = dup(0);
+	for (int i = 0; i < 40; i++) {
+		files[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+		check(fstat(files[i], &before[i]), 0);
+	}
 	ok(sign());
 	fake_stop();
 	fake_start();
 	ok(sign());
-	for (int i = 0; i < 40; i++)
-		check(close(files[i]), 0); /* nobody else closed them */
+	for (int i = 0; i < 40; i++) { /* nobody else closed them */
+		check(fstat(files[i], &after), 0);
+		check(after.st_ino, before[i].st_ino);
+		close(files[i]);
+	}
 }
 
 static void *signer(void *arg)
@@ -180,6 +188,15 @@ static void threads(void)
 	for (int i = 0; i < 64; i++)
 		pthread_join(t[i], NULL);
 	check(atomic_load(&fake->connections) <= 65, true);
+
+	/* What was needed then, and for a minute not again, is closed. */
+	lock();
+	for (struct conn *c = state.idle; c; c = c->idle)
+		c->used -= 100000;
+	state.trimmed -= 100000;
+	unlock();
+	ok(sign());
+	check(state.nidle, 1);
 }
 
 static int sockets(void)
@@ -267,14 +284,41 @@ static void fork_busy(void)
 		pthread_join(t[i], NULL);
 }
 
-static void fork_exec(void)
+static void *one_signature(void *arg)
 {
-	ok(sign());
+	ok(sign_with(*(CK_SESSION_HANDLE *)arg, 1));
+	return NULL;
+}
+
+/* The child uses the session that a thread of the parent is using just then. */
+static void fork_within(void)
+{
+	pthread_t t;
+	CK_SESSION_HANDLE h = session();
+	atomic_store(&fake->mode, SLOW);
+	pthread_create(&t, NULL, one_signature, &h);
+	usleep(10000);
 	pid_t child = fork();
 	if (child == 0) {
-		execl("/bin/sh", "sh", "-c", "for f in /proc/$$/fd/*; do case $(readlink $f) in socket:*) exit 1;; esac; done", (char *)NULL);
-		_exit(2);
+		ok(sign_with(h, 2));
+		execl("/bin/true", "true", (char *)NULL);
 	}
+	pthread_join(t, NULL);
+	ends_well(child);
+	atomic_store(&fake->mode, NORMAL);
+	ok(f->C_CloseSession(h));
+}
+
+/* A program that is started has none of our connections; posix_spawn calls no
+ * handlers of fork. */
+static void spawn(void)
+{
+	static const char script[] = "for f in /proc/$$/fd/*; do case $f in */[012]) ;; *) "
+		"case $(readlink $f) in socket:*) exit 1;; esac;; esac; done";
+	char *const arguments[] = {(char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c", (char *)(uintptr_t)script, NULL};
+	pid_t child;
+	ok(sign());
+	check(posix_spawn(&child, "/bin/sh", NULL, NULL, arguments, environ), 0);
 	ends_well(child);
 }
 
@@ -351,7 +395,8 @@ int main(void)
 	threads();
 	fork_simple();
 	fork_busy();
-	fork_exec();
+	fork_within();
+	spawn();
 	finalize();
 	close_within();
 	ok(f->C_Finalize(NULL));

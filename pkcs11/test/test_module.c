@@ -266,7 +266,7 @@ static void signs(void)
 
 static void ciphers(void)
 {
-	CK_BYTE iv[16] = "0123456789abcde", plain[1000], whole[1024], parts[1024];
+	CK_BYTE iv[16] = "0123456789abcde", plain[1000], whole[1024] = {0}, parts[1024];
 	CK_MECHANISM m[2] = {{CKM_AES_CBC, iv, 16}, {CKM_AES_CBC_PAD, iv, 16}}, rsa = {CKM_RSA_PKCS, NULL, 0};
 	for (size_t i = 0; i < sizeof plain; i++)
 		plain[i] = (CK_BYTE)(i * 3);
