@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -234,7 +235,28 @@ func signal(pid func() int, s syscall.Signal) func(testing.TB) {
 		if err := syscall.Kill(pid(), s); err != nil {
 			t.Fatal(err)
 		}
+		if s != syscall.SIGSTOP {
+			return
+		}
+		t.Cleanup(func() { syscall.Kill(pid(), syscall.SIGCONT) }) // or nothing ends it in order
+		for end := time.Now().Add(5 * time.Second); !stopped(pid()); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the process does not stop")
+			}
+		}
 	}
+}
+
+// stopped tells whether every thread of a process has stopped.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if _, rest, _ := strings.Cut(string(b), ") "); err == nil && !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // TestManyConnections lets a thousand sessions sign at the same time. They wait

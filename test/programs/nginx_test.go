@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/test/harness"
 )
 
@@ -172,4 +173,47 @@ func TestNginxKey(t *testing.T) {
 	n := startNginx(t, k, "https://backend.example.com:8443", "https://127.0.0.1:1")
 	caller, _, _ := p.peer(t, "caller")
 	dialer{address: n.address, pool: p.pool(t), client: &caller, name: "www.example.com"}.serves(t, k, "hello CN=caller")
+}
+
+// TestNginxRotation rotates the key below a running nginx, gives it the new
+// certificate, and deletes the key, as docs/guides/nginx.md says.
+func TestNginxRotation(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, p *provider) {
+		c := p.claviger
+		k := p.key(t, "www", "ecdsa-p256")
+		n := startNginx(t, k, "https://backend.example.com:8443", "https://127.0.0.1:1")
+		caller, _, _ := p.peer(t, "caller")
+		d := &dialer{address: n.address, pool: p.pool(t), client: &caller}
+		d.serves(t, k, "hello")
+		if _, err := c.root.RotateKey(t.Context(), k.name); err != nil {
+			t.Fatal(err)
+		}
+		d.serves(t, k, "hello")
+
+		signer, err := c.root.Signer(t.Context(), k.name, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(k.cert, c.certify(t, request(t, k.name, signer)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		second := *k
+		second.public = signer.Public()
+		old := children(n.pid)
+		n.reload(t)
+		n.settle(t, 4, old)
+		d.serves(t, &second, "hello")
+
+		yes := true
+		if _, err := c.root.ConfigKey(t.Context(), api.ConfigKey{Name: k.name, DeletionAllowed: &yes}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.root.DeleteKey(t.Context(), k.name); err != nil {
+			t.Fatal(err)
+		}
+		if _, body, err := d.get(t.Context()); err == nil || !strings.Contains(err.Error(), "internal error") {
+			t.Errorf("with a key that is gone: %q, %v", body, err)
+		}
+	})
 }
