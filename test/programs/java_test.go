@@ -43,6 +43,10 @@ func java(t *testing.T, p *provider, kind string) {
 	contains(t, printed, "web-"+kind+", PrivateKeyEntry", "brought-"+kind+", PrivateKeyEntry",
 		"TLSv1.3: hello CN=localhost", "jar signed.", "jar verified.")
 	contains(t, printed, k.name+", PrivateKeyEntry")
+	if !p.direct() { // aliases are names there
+		p.claviger.server.OK(t, "GET", "transit/keys/web-"+kind, nil)
+		p.claviger.server.OK(t, "GET", "transit/keys/brought-"+kind, nil)
+	}
 	if t.Failed() {
 		return
 	}
