@@ -27,7 +27,6 @@ var reasons = map[string]string{
 	"pkcs11-tool-objects pairs": "Claviger makes no RSA keys below 2048 bits and no curves but P-256, P-384, P-521 and Ed25519. A pair is one named key: " +
 		"with its private object its public one is gone, so there is nothing left to delete.",
 	"pkcs11-tool-objects certificate": "Claviger shows also the certificates above those of keys, and CKA_UNIQUE_ID.",
-	"pkcs11-tool-objects private key": "Secrets never leave Claviger, also if CKA_SENSITIVE was not asked for.",
 
 	"p11tool --list-tokens":    "Names of another token.",
 	"p11tool --list-all":       "Claviger's keys were made in the token, never extractable. It shows also the certificates above those of keys, and wraps nothing.",

@@ -36,8 +36,7 @@ try "delete certificate" --delete-object --type cert --id bb02
 say "private key"
 openssl pkcs8 -topk8 -nocrypt -in own.key -outform DER -out own.der
 try "write private key" --write-object own.der --type privkey --label brought --id cc01 --usage-sign
-try "read private key" --read-object --type privkey --id cc01 --output-file out
-try "change its label" --type privkey --id cc01 --set-id cc02
+try "change its ID" --type privkey --id cc01 --set-id cc02
 openssl dgst -sha256 -binary -out digest abc
 try "sign" --sign -m ECDSA --id cc02 --input-file digest --output-file sig --signature-format openssl
 openssl pkey -in own.key -pubout -out own.pub; openssl pkeyutl -verify -pubin -inkey own.pub -in digest -sigfile sig
