@@ -14,17 +14,45 @@ import (
 	"encoding/hex"
 	"math/big"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/claviger/claviger/internal/config"
 	"github.com/claviger/claviger/internal/p11"
 	. "github.com/claviger/claviger/internal/p11/p11test"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // pkcs11Server is a development server with the socket of the module.
 func pkcs11Server(t *testing.T, dir string) (*Server, string) {
 	t.Helper()
-	cfg := config.Dev(t.TempDir())
+	return pkcs11ServerOf(t, config.Dev(t.TempDir()), dir)
+}
+
+// onTokens runs a test with the embedded token and with SoftHSM2.
+func onTokens(t *testing.T, test func(t *testing.T, s *Server, socket string)) {
+	t.Parallel()
+	t.Run("embedded token", func(t *testing.T) {
+		t.Parallel()
+		s, socket := pkcs11Server(t, t.TempDir())
+		test(t, s, socket)
+	})
+	t.Run("SoftHSM2", func(t *testing.T) {
+		t.Parallel()
+		module, env := tokentest.SoftHSM(t)
+		cfg := config.Dev(t.TempDir())
+		cfg.Token.Driver, cfg.Token.PKCS11.Module = config.DriverPKCS11, module
+		for _, e := range env {
+			name, value, _ := strings.Cut(e, "=")
+			cfg.Token.PKCS11.Env[name] = value
+		}
+		s, socket := pkcs11ServerOf(t, cfg, t.TempDir())
+		test(t, s, socket)
+	})
+}
+
+func pkcs11ServerOf(t *testing.T, cfg *config.Config, dir string) (*Server, string) {
+	t.Helper()
 	socket := filepath.Join(dir, "p11.sock")
 	f := &cfg.Front.PKCS11
 	f.Enabled, f.Address, f.Mode = true, "unix:"+socket, "0600"
@@ -65,9 +93,10 @@ func theOne(t testing.TB, c *Client, class uint64, label string) *p11.Object {
 	return found[0]
 }
 
-func TestPKCS11Signs(t *testing.T) {
-	t.Parallel()
-	s, socket := pkcs11Server(t, t.TempDir())
+func TestPKCS11Signs(t *testing.T) { onTokens(t, signs) }
+
+func signs(t *testing.T, s *Server, socket string) {
+	t.Helper()
 	c := dial(t, socket, "root")
 	if err := c.Login(); err != nil {
 		t.Fatal(err)
@@ -75,7 +104,7 @@ func TestPKCS11Signs(t *testing.T) {
 	for _, typ := range []string{"rsa-2048", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "hmac"} {
 		body := map[string]any{"type": typ}
 		if typ == "hmac" {
-			body["key_size"] = 32
+			body["key_size"] = 64 // SoftHSM2 wants them as long as the hash
 		}
 		if status := do(t, s, "POST", "transit/keys/"+typ, "root", body, nil); status != 200 {
 			t.Fatalf("making %s: status %d", typ, status)
