@@ -61,6 +61,9 @@ func (s *storm) disturb(t testing.TB, p *provider, n *nginx) {
 		} else {
 			p.claviger.server.Stop()
 		}
+		if took := time.Since(from); took > 3*time.Second {
+			t.Logf("the server took %v to end:\n%s", took, p.claviger.server.Log())
+		}
 		if i == 2*s.restarts-2 {
 			time.Sleep(s.last)
 		}
