@@ -35,6 +35,11 @@ var reasons = map[string]string{
 	"ods-hsmutil info":         "Names of another token.",
 	"ods-hsmutil test":         "Claviger makes no RSA keys below 2048 bits, no DSA and no Ed448; SoftHSM2 fails at some of them, too. GOST is in neither.",
 
+	"mechanisms AES": "What does not decrypt is CKR_ENCRYPTED_DATA_INVALID, where SoftHSM2 says CKR_GENERAL_ERROR.",
+	"mechanisms parts and buffers": "PKCS#11's codes for wrong lengths, where SoftHSM2 says CKR_GENERAL_ERROR. A mechanism that is none of the key's is refused " +
+		"at once; SoftHSM2 returns an empty signature.",
+	"mechanisms session objects": "SoftHSM2 says CKR_OBJECT_HANDLE_INVALID, Claviger CKR_KEY_HANDLE_INVALID, which PKCS#11 has for C_SignInit.",
+
 	"attributes CKO_PRIVATE_KEY tool-rsa": keyAttributes,
 	"attributes CKO_PRIVATE_KEY tool-ec":  keyAttributes,
 	"attributes CKO_PUBLIC_KEY tool-rsa":  keyAttributes,

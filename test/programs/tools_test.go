@@ -24,6 +24,7 @@ var toolScripts = []struct{ script, program, pkg string }{
 	{"p11tool", "p11tool", "gnutls-bin"},
 	{"ods-hsmutil", "ods-hsmutil", "libhsm-bin"},
 	{"attributes", "pykcs11", ""},
+	{"mechanisms", "pykcs11", ""},
 }
 
 // TestTools runs each script with SoftHSM2's module and with Claviger's. What
