@@ -160,7 +160,7 @@ var ways = []way{
 
 // loginWays are ways to a server by which the application shows its own client
 // token.
-var loginWays = ways[2:3]
+var loginWays = ways[2:4]
 
 type way struct {
 	name  string

@@ -9,8 +9,8 @@ import (
 )
 
 // A guide shows files and commands in fenced blocks. A block whose first line is
-// a comment with an absolute path (# /etc/nginx/nginx.conf) is that file; blocks
-// of sh are commands.
+// a comment with an absolute path or a file's name (# /etc/nginx/nginx.conf,
+// // Tls.java) is that file; blocks of sh are commands.
 type block struct {
 	lang string
 	path string // "" of commands
@@ -18,8 +18,8 @@ type block struct {
 }
 
 var (
-	fence    = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
-	fileName = regexp.MustCompile(`^(?:#|//|;) (/\S+)\n`)
+	fence    = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	fileName = regexp.MustCompile(`^(?:#|//|;|<!--) (/\S+|[\w-]+\.\w+)(?: -->)?\n`)
 )
 
 // guide returns the blocks of a page of docs/guides, in their order.
