@@ -41,7 +41,6 @@ type application struct {
 	*process
 	in    io.WriteCloser
 	lines chan string
-	said  int // lines asked for
 }
 
 // newApplication compiles the program, once, and starts it.
