@@ -17,7 +17,6 @@ var reasons = map[string]string{
 	"pkcs11-tool-test --test-ec": "SoftHSM2 lacks ECDSA with SHA-1, which ends its run there. Claviger's goes to its end; CKA_SUBJECT must " +
 		"be a distinguished name, the test's is none, so that one change is refused.",
 
-	"pkcs11-tool-sign RSA":   "PSS without a salt is not offered.",
 	"pkcs11-tool-sign ECDSA": "SoftHSM2 has no ECDSA with hashing.",
 
 	"pkcs11-tool-decrypt RSA": "SoftHSM2 has OAEP with SHA-1 only. What is no ciphertext is CKR_ENCRYPTED_DATA_INVALID, where SoftHSM2 says CKR_FUNCTION_NOT_SUPPORTED.",
