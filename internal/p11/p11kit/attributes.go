@@ -82,7 +82,7 @@ func (r *reader) attribute() api.P11Attribute {
 	length, want := r.U32(), uint32(0)
 	switch forms[a.Type] {
 	case asByte:
-		want, a.Form, a.Value = 1, p11.FormBool, flag(r.Take(1, "flag"))
+		want, a.Form, a.Value = 1, p11.FormBool, boolean(r.Take(1, "flag"))
 	case asNumber:
 		want, a.Form, a.Value = ulongSize, p11.FormNumber, r.Take(8, "number")
 	case asNumbers:
@@ -93,7 +93,7 @@ func (r *reader) attribute() api.P11Attribute {
 		a.Value = r.blob()
 		want = uint32(len(a.Value))
 		if p11.IsFlag(a.Type) && want == 1 {
-			a.Form, a.Value = p11.FormBool, flag(a.Value)
+			a.Form, a.Value = p11.FormBool, boolean(a.Value)
 		}
 	}
 	if length == 0 {
@@ -112,7 +112,7 @@ func (r *reader) refuse(code p11.Code, why string) {
 	}
 }
 
-func flag(b []byte) []byte {
+func boolean(b []byte) []byte {
 	if len(b) == 1 && b[0] != 0 {
 		return []byte{1}
 	}
