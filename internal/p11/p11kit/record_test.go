@@ -123,6 +123,7 @@ func use(t *testing.T, module, socket string) {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}
+	tool(module, socket, "-I")
 	tool(module, socket, "-L")
 	tool(module, socket, "--login", "--pin", "1234", "--test") // fails where SoftHSM2 lacks something
 }
