@@ -17,6 +17,7 @@ type ImportKey struct {
 	Ciphertext           []byte     `json:"ciphertext,omitempty" audit:"-" doc:"the wrapped secret"`
 	HashFunction         string     `json:"hash_function,omitempty" audit:"plain" doc:"hash of RSA-OAEP: SHA1, SHA224, SHA256 (default), SHA384 or SHA512"`
 	PublicKey            string     `json:"public_key,omitempty" doc:"PEM of a public key, instead of ciphertext: it verifies or encrypts only"`
+	PKCS11               bool       `json:"pkcs11,omitempty" audit:"plain" doc:"of an AES key: it is for the ciphers of pkcs11/:name/encrypt, whose callers choose the IV; encrypt and datakey refuse it"`
 	AllowRotation        bool       `json:"allow_rotation,omitempty" doc:"rotation may add versions made here"`
 	Derived              bool       `json:"derived,omitempty" doc:"derive a key per context: not possible for imported keys"`
 	Exportable           bool       `json:"exportable,omitempty" doc:"refused: secrets do not leave"`

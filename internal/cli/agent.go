@@ -39,7 +39,7 @@ one: then who may connect to the socket may use its keys.
 Flags stand in place of options of the file, which may be absent.`,
 		Example: "  claviger agent --config /etc/claviger/agent.toml\n" +
 			"  claviger agent --server https://keys.example.org:8200 --token-file ~/.vault-token\n" +
-			"  eval \"$(claviger agent --print-environment)\"",
+			"  claviger agent --print-environment",
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.agentConfig(cmd, &f)

@@ -71,10 +71,17 @@ func (s *Service) planImport(n keyName, r *api.ImportKey) (plan, error) {
 			return plan{}, invalid("unknown key type %s", r.Type).WithHint("the types are %s", typeNames())
 		}
 	}
+	var record *p11Record
+	if r.PKCS11 {
+		if t != token.AES128 && t != token.AES256 {
+			return plan{}, invalid("pkcs11=true is for AES keys; one of type %v serves PKCS#11 without it", t)
+		}
+		record = &p11Record{Bare: true}
+	}
 	protection, err := s.importProtection(t, r)
 	return plan{
 		name: n, typ: t, protection: protection, fallback: r.Protection == "",
-		imported: true, allowRotation: r.AllowRotation,
+		imported: true, allowRotation: r.AllowRotation, pkcs11: record,
 	}, err
 }
 

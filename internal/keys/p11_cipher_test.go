@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -18,6 +19,7 @@ import (
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/token"
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 func (e *env) cipher(f func(r *api.P11Cipher) (*api.P11Output, error), r api.P11Cipher) []byte {
@@ -118,8 +120,7 @@ func TestBareFailuresAreAlike(t *testing.T) {
 	public := publicKeyOf[*rsa.PublicKey](t, e.p11(api.P11Create{Name: "rsa", Type: "rsa-2048"}))
 	wrongLabel, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public, []byte("x"), []byte("other"))
 	must(t, err)
-	v15, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("x"))
-	must(t, err)
+	v15 := tokentest.EncryptPKCS1v15(t, public, []byte("x"))
 	texts := map[string]bool{}
 	for _, r := range []api.P11Cipher{
 		{Name: "rsa", Scheme: schemeOAEP, Hash: "sha1", Input: wrongLabel},
@@ -166,13 +167,12 @@ func TestBareRSA(t *testing.T) {
 	_, decrypt := e.ciphers()
 	first := publicKeyOf[*rsa.PublicKey](t, e.p11(api.P11Create{Name: "rsa", Type: "rsa-2048"}))
 	e.rotateNow("rsa")
-	in, err := rsa.EncryptPKCS1v15(rand.Reader, first, []byte("old"))
-	must(t, err)
+	in := tokentest.EncryptPKCS1v15(t, first, []byte("old"))
 	if got := e.cipher(decrypt, api.P11Cipher{Name: "rsa", Version: 1, Scheme: schemePKCS1v15, Input: in}); string(got) != "old" {
 		t.Errorf("%q", got)
 	}
 	newest := publicKeyOf[*rsa.PublicKey](t, &e.found(everything(), api.P11Find{}).Keys[0])
-	in, err = rsa.EncryptOAEP(sha512.New384(), rand.Reader, newest, []byte("new"), []byte("label"))
+	in, err := rsa.EncryptOAEP(sha512.New384(), rand.Reader, newest, []byte("new"), []byte("label"))
 	must(t, err)
 	if got := e.cipher(decrypt, api.P11Cipher{Name: "rsa", Scheme: schemeOAEP, Hash: "sha2-384", Label: []byte("label"), Input: in}); string(got) != "new" {
 		t.Errorf("%q", got)
@@ -311,6 +311,27 @@ func TestAgreeRefuses(t *testing.T) {
 	r.Protection = api.ProtectionSoftware
 	_, err = e.p11Create(ctx, everything(), r)
 	must(t, err)
+}
+
+// A secret of elsewhere serves the ciphers of PKCS#11 if its import says so.
+func TestBareImported(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, true)
+	encrypt, _ := e.ciphers()
+	secret := bytes.Repeat([]byte{3}, 16)
+	must(t, e.importAs(api.ImportKey{Name: "aes", Type: "aes128-gcm96", PKCS11: true, Ciphertext: e.wrap(crypto.SHA256.New, secret)}))
+	e.restart()
+	block, err := aes.NewCipher(secret)
+	must(t, err)
+	want := make([]byte, 16)
+	block.Encrypt(want, want)
+	if got := e.cipher(encrypt, api.P11Cipher{Name: "aes", Scheme: schemeRawCBC, IV: make([]byte, 16), Input: make([]byte, 16)}); !bytes.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+	_, err = e.encrypt(bg, call(), &api.Encrypt{Name: "aes", Plaintext: []byte("x")})
+	wantFault(t, err, fault.Invalid, "was made for PKCS#11")
+	err = e.importAs(api.ImportKey{Name: "p", Type: "ecdsa-p256", PKCS11: true})
+	wantFault(t, err, fault.Invalid, "is for AES keys")
 }
 
 // A record of the first release, which knew nothing of PKCS#11, opens, and what is

@@ -94,11 +94,11 @@ func TestP11Settings(t *testing.T) {
 	ctx := context.Background()
 	e := newEnv(t, false)
 	e.make("k", "ecdsa-p256")
-	e.make("derived", "aes256-gcm96")
+	e.makeAs(api.CreateKey{Name: "derived", Type: "aes256-gcm96", Derived: true, Protection: api.ProtectionSoftware})
 	set := func(r api.P11Settings) (*api.P11Key, error) { return e.p11Settings(ctx, everything(), &r) }
-	k, err := set(api.P11Settings{Name: "k", Label: ptr("l")})
+	_, err := set(api.P11Settings{Name: "k", Label: ptr("l")})
 	must(t, err)
-	k, err = set(api.P11Settings{Name: "k", ID: ptr([]byte{1, 2})})
+	k, err := set(api.P11Settings{Name: "k", ID: ptr([]byte{1, 2})})
 	must(t, err)
 	if k.Label != "l" || !bytes.Equal(k.ID, []byte{1, 2}) {
 		t.Errorf("%+v", k)
@@ -111,16 +111,16 @@ func TestP11Settings(t *testing.T) {
 		t.Errorf("%+v, %v", k, err)
 	}
 	for text, r := range map[string]api.P11Settings{
-		"key not found":   {Name: "none", Label: ptr("x")},
-		"label has":       {Name: "k", Label: ptr(strings.Repeat("x", 256))},
-		"id has":          {Name: "k", ID: ptr(make([]byte, 65))},
-		"subject is no":   {Name: "k", Subject: ptr([]byte("CN=x"))},
-		"no key of a":     {Name: "k", Keep: "other"},
-		"no name for":     {Name: "k", Keep: "/"},
-		"key not found||": {},
+		"key not found": {Name: "none", Label: ptr("x")},
+		"label has":     {Name: "k", Label: ptr(strings.Repeat("x", 256))},
+		"id has":        {Name: "k", ID: ptr(make([]byte, 65))},
+		"subject is no": {Name: "k", Subject: ptr([]byte("CN=x"))},
+		"no key of a":   {Name: "k", Keep: "other"},
+		"no name for":   {Name: "k", Keep: "/"},
+		"is derived":    {Name: "derived", Label: ptr("x")},
 	} {
 		_, err := set(r)
-		wantFault(t, err, fault.Invalid, strings.TrimSuffix(text, "||"))
+		wantFault(t, err, fault.Invalid, text)
 	}
 	if k, err = set(api.P11Settings{Name: "k"}); err != nil || k.Label != "" {
 		t.Errorf("a refused request changed something: %+v, %v", k, err)

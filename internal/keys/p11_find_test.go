@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/claviger/claviger/api"
@@ -287,5 +288,46 @@ func BenchmarkFindNothing(b *testing.B) {
 	e.found(c, api.P11Find{})
 	for b.Loop() {
 		e.found(c, api.P11Find{})
+	}
+}
+
+// Questions that are asked while keys come and go see each key that stays, and in
+// the end what is there.
+func TestFindWhileChanging(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	e := newEnv(t, false)
+	e.p11(api.P11Create{Name: "stays", Type: "ed25519", Label: "l"})
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for j := range 20 {
+				name := fmt.Sprintf("k%d-%d", i, j)
+				_, err := e.p11Create(ctx, everything(), &api.P11Create{Name: name, Type: "ed25519", Label: "l", Deletable: true})
+				if err == nil && j%2 == 0 {
+					_, err = e.deleteKey(ctx, call(), &api.KeyName{Name: name})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		group.Go(func() {
+			for range 20 {
+				f, err := e.p11Find(ctx, everything(), &api.P11Find{Label: ptr("l")})
+				if err != nil || !strings.Contains(names(f), "stays") {
+					t.Errorf("%+v, %v", f, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if f := e.found(everything(), api.P11Find{Label: ptr("l")}); len(f.Keys) != 41 {
+		t.Errorf("%d keys", len(f.Keys))
+	}
+	old := e.found(everything(), api.P11Find{})
+	e.indexes.reset()
+	if now := e.found(everything(), api.P11Find{}); names(now) != names(old) {
+		t.Errorf("%s\n%s", names(now), names(old))
 	}
 }

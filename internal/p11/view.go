@@ -37,10 +37,12 @@ type view struct {
 	scan sync.Mutex // one goroutine looks for handles that are not known
 }
 
-// checked is when a mount's counter was seen to stand at change.
+// checked is when a mount's counter was seen to stand at change, and whether
+// somebody is asking again.
 type checked struct {
 	change uint64
 	at     time.Time
+	asking bool
 }
 
 // issuer is the certificate of an authority.
@@ -82,9 +84,12 @@ func (v *view) get(handle uint64) *entry {
 func (v *view) seen(mount string, change uint64, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.checked[mount] = checked{change, now}
+	v.checked[mount] = checked{change: change, at: now}
 }
 
+// isFresh tells whether an entry may be used without asking. Of many requests at
+// once one has to ask; the others go on with what was known as long as it does,
+// three times the time at most.
 func (v *view) isFresh(e *entry, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -92,7 +97,25 @@ func (v *view) isFresh(e *entry, now time.Time) bool {
 		return now.Sub(v.readAt) < issuersFresh
 	}
 	c := v.checked[e.mount]
-	return c.change == e.change && now.Sub(c.at) < fresh
+	age := now.Sub(c.at)
+	switch {
+	case c.change != e.change:
+		return false
+	case age < fresh, c.asking && age < 3*fresh:
+		return true
+	}
+	c.asking = true
+	v.checked[e.mount] = c
+	return false
+}
+
+// notAsking notes that nobody found out whether a mount changed.
+func (v *view) notAsking(mount string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	c := v.checked[mount]
+	c.asking = false
+	v.checked[mount] = c
 }
 
 func (v *view) drop(handle uint64) {
@@ -174,6 +197,7 @@ func (s *Service) refresh(ctx context.Context, c *Caller, v *view, e *entry) (*e
 		err, found = nil, &api.P11Found{}
 	}
 	if err != nil {
+		v.notAsking(e.mount)
 		return nil, err
 	}
 	if found.Unchanged {

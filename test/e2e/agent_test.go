@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/claviger/claviger/internal/p11"
+	pkcs11 "github.com/claviger/claviger/internal/p11"
 	"github.com/claviger/claviger/internal/p11/p11test"
 	"github.com/claviger/claviger/test/harness"
 )
@@ -40,7 +40,7 @@ func pkcs11Dial(t testing.TB, socket, token string) *p11test.Client {
 
 func pkcs11Key(t testing.TB, c *p11test.Client, class uint64, label string) uint64 {
 	t.Helper()
-	found, err := c.Find(p11test.Bytes(p11test.Number(nil, p11.CKA_CLASS, class), p11.CKA_LABEL, []byte(label)), 10)
+	found, err := c.Find(p11test.Bytes(p11test.Number(nil, pkcs11.CKA_CLASS, class), pkcs11.CKA_LABEL, []byte(label)), 10)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d objects of class %d with label %s, %v", len(found), class, label, err)
 	}
@@ -62,11 +62,11 @@ func signsOver(socket, token string, c **p11test.Client, handle uint64, wait tim
 			}
 		}
 		(*c).Wait = max(time.Until(end), time.Millisecond)
-		sig, err := (*c).Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32))
+		sig, err := (*c).Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32))
 		if err == nil && len(sig) != 64 {
 			return fmt.Errorf("a signature of %d bytes", len(sig))
 		}
-		if err == nil || p11test.Code(err) != p11.CKR_GENERAL_ERROR || time.Now().After(end) {
+		if err == nil || p11test.Code(err) != pkcs11.CKR_GENERAL_ERROR || time.Now().After(end) {
 			return err
 		}
 		(*c).Close()
@@ -83,15 +83,15 @@ func TestAgent(t *testing.T) {
 	s.OK(t, "POST", "transit/keys/web", map[string]any{"type": "ecdsa-p256"})
 	a := harness.StartAgent(t, s, s.RootToken, "")
 	c, d := pkcs11Dial(t, a.Socket, ""), pkcs11Dial(t, direct, s.RootToken)
-	handle := pkcs11Key(t, c, p11.CKO_PRIVATE_KEY, "web")
-	public := pkcs11Key(t, d, p11.CKO_PUBLIC_KEY, "web")
-	if pkcs11Key(t, d, p11.CKO_PRIVATE_KEY, "web") != handle {
+	handle := pkcs11Key(t, c, pkcs11.CKO_PRIVATE_KEY, "web")
+	public := pkcs11Key(t, d, pkcs11.CKO_PUBLIC_KEY, "web")
+	if pkcs11Key(t, d, pkcs11.CKO_PRIVATE_KEY, "web") != handle {
 		t.Error("server and agent give one key two handles")
 	}
 	for _, pair := range [][2]*p11test.Client{{c, d}, {d, c}} {
-		sig, err := pair[0].Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32))
+		sig, err := pair[0].Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32))
 		if err == nil {
-			err = pair[1].Verify(public, p11.CKM_ECDSA, nil, false, make([]byte, 32), sig)
+			err = pair[1].Verify(public, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32), sig)
 		}
 		if err != nil {
 			t.Error(err)
@@ -101,7 +101,7 @@ func TestAgent(t *testing.T) {
 		t.Error(err)
 	}
 	wrong := pkcs11Dial(t, a.Socket, "wrong")
-	if err := wrong.Login(); p11test.Code(err) != p11.CKR_PIN_INCORRECT {
+	if err := wrong.Login(); p11test.Code(err) != pkcs11.CKR_PIN_INCORRECT {
 		t.Errorf("a wrong PIN: %v", err)
 	}
 	restarts(t, s, a, handle)
@@ -171,20 +171,20 @@ func TestAgentServerRestart(t *testing.T) {
 	s.OK(t, "POST", "transit/keys/web", map[string]any{"type": "ecdsa-p256"})
 	a := harness.StartAgent(t, s, "", "")
 	c := pkcs11Dial(t, a.Socket, s.RootToken)
-	handle := pkcs11Key(t, c, p11.CKO_PRIVATE_KEY, "web")
+	handle := pkcs11Key(t, c, pkcs11.CKO_PRIVATE_KEY, "web")
 	s.Kill()
 	c.Wait = time.Second
 	began := time.Now()
-	if _, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); p11test.Code(err) != p11.CKR_DEVICE_ERROR || time.Since(began) > 3*time.Second {
+	if _, err := c.Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32)); p11test.Code(err) != pkcs11.CKR_DEVICE_ERROR || time.Since(began) > 3*time.Second {
 		t.Errorf("without a server: %v after %s", err, time.Since(began))
 	}
-	if r, err := c.Do(p11.OpInfo, nil); err != nil || string(r.Bytes()) != "claviger" {
+	if r, err := c.Do(pkcs11.OpInfo, nil); err != nil || string(r.Bytes()) != "claviger" {
 		t.Errorf("INFO without a server: %v", err)
 	}
 	ended := make(chan error, 1)
 	go func() {
 		c.Wait = time.Minute
-		_, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32))
+		_, err := c.Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32))
 		ended <- err
 	}()
 	s.Start(t)
@@ -197,7 +197,7 @@ func TestAgentServerRestart(t *testing.T) {
 	if status, _ := s.Do(t, "DELETE", "transit/keys/web", nil); status != 204 {
 		t.Fatal(status)
 	}
-	if _, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); p11test.Code(err) != p11.CKR_KEY_HANDLE_INVALID {
+	if _, err := c.Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32)); p11test.Code(err) != pkcs11.CKR_KEY_HANDLE_INVALID {
 		t.Errorf("a deleted key: %v", err)
 	}
 }
@@ -210,7 +210,7 @@ func TestAgentConnections(t *testing.T) {
 	s.OK(t, "POST", "transit/keys/web", map[string]any{"type": "ecdsa-p256"})
 	a := harness.StartAgent(t, s, s.RootToken, "")
 	c := pkcs11Dial(t, a.Socket, "")
-	handle := pkcs11Key(t, c, p11.CKO_PRIVATE_KEY, "web")
+	handle := pkcs11Key(t, c, pkcs11.CKO_PRIVATE_KEY, "web")
 	const many = 1000
 	clients := make([]*p11test.Client, many)
 	var work sync.WaitGroup
@@ -222,19 +222,19 @@ func TestAgentConnections(t *testing.T) {
 		work.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()
-			if _, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); err != nil {
+			if _, err := c.Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	work.Wait()
 	silent := pkcs11Dial(t, a.Socket, "")
-	frame := silent.Request(p11.OpRandom, []byte{0, 16, 0, 0}) // a megabyte that nobody takes
+	frame := silent.Request(pkcs11.OpRandom, []byte{0, 16, 0, 0}) // a megabyte that nobody takes
 	if _, err := silent.Conn.Write(frame); err != nil {
 		t.Error(err)
 	}
 	half := pkcs11Dial(t, a.Socket, "")
-	if _, err := half.Conn.Write(half.Request(p11.OpSlots, nil)); err != nil {
+	if _, err := half.Conn.Write(half.Request(pkcs11.OpSlots, nil)); err != nil {
 		t.Error(err)
 	}
 	if err := half.Conn.(*net.UnixConn).CloseWrite(); err != nil {
@@ -261,7 +261,7 @@ func TestAgentConnections(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if _, err := c.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); err != nil {
+	if _, err := c.Sign(handle, pkcs11.CKM_ECDSA, nil, false, make([]byte, 32)); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/client"
+	"github.com/claviger/claviger/internal/token/tokentest"
 	"github.com/claviger/claviger/test/harness"
 )
 
@@ -129,9 +130,8 @@ func (p p11) signsRSA(protection api.Protection) {
 			}
 		}
 	}
-	in, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("secret"))
-	p.decrypts(api.P11Cipher{Name: name, Scheme: "rsa-pkcs1v15"}, in, err)
-	in, err = rsa.EncryptOAEP(sha512.New384(), rand.Reader, public, []byte("secret"), []byte("label"))
+	p.decrypts(api.P11Cipher{Name: name, Scheme: "rsa-pkcs1v15"}, tokentest.EncryptPKCS1v15(p.t, public, []byte("secret")), nil)
+	in, err := rsa.EncryptOAEP(sha512.New384(), rand.Reader, public, []byte("secret"), []byte("label"))
 	p.decrypts(api.P11Cipher{Name: name, Scheme: "rsa-oaep", Hash: "sha2-384", Label: []byte("label")}, in, err)
 	in, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, public, []byte("secret"), nil)
 	p.decrypts(api.P11Cipher{Name: name, Scheme: "rsa-oaep", Hash: "sha1"}, in, err)
