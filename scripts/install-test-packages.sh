@@ -10,6 +10,8 @@ packages="softhsm2 opensc swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-
 command -v node >/dev/null || packages="$packages nodejs"
 command -v npm >/dev/null || packages="$packages npm"
 
+packages="$packages p11-kit p11-kit-modules gnutls-bin libengine-pkcs11-openssl"
+
 missing=""
 for p in $packages; do
 	if [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" != installed ]; then

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -120,7 +121,7 @@ func TestP11Kit(t *testing.T) {
 	if out, err := k.run(t, "pkcs11-tool", "--module", k.module, "--login", "--pin", "wrong", "-O"); err == nil || !strings.Contains(out, "CKR_PIN_INCORRECT") {
 		t.Errorf("a wrong PIN: %v\n%s", err, out)
 	}
-	k.signs(t, list, login)
+	k.signs(t, s, list, login)
 	k.makes(t, s, login)
 	out, err := k.run(t, "p11tool", "--provider", k.module, "--login", "--set-pin", s.RootToken, "--list-all", "pkcs11:token=claviger")
 	if err != nil || strings.Count(out, "Object ") != 7 || !strings.Contains(out, "Type: Private key (RSA-2048)") {
@@ -142,7 +143,7 @@ func idOf(t *testing.T, list, label string) string {
 }
 
 // signs signs by RSA, PSS and ECDSA, and decrypts; what Go verifies is right.
-func (k *kit) signs(t *testing.T, list string, login []string) {
+func (k *kit) signs(t *testing.T, s *harness.Server, list string, login []string) {
 	t.Helper()
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -154,12 +155,9 @@ func (k *kit) signs(t *testing.T, list string, login []string) {
 		}
 	}
 	public := func(label string) any {
-		k.tool(t, append(login, "--read-object", "--type", "pubkey", "--id", idOf(t, list, label), "-o", file(label))...)
-		der, err := os.ReadFile(file(label))
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := x509.ParsePKIXPublicKey(der)
+		versions := s.OK(t, "GET", "transit/keys/"+label, nil)["keys"].(map[string]any)
+		block, _ := pem.Decode([]byte(versions["1"].(map[string]any)["public_key"].(string)))
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +194,7 @@ func (k *kit) signs(t *testing.T, list string, login []string) {
 func (k *kit) makes(t *testing.T, s *harness.Server, login []string) {
 	t.Helper()
 	k.tool(t, append(login, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "made", "--id", "aabb")...)
-	if typ := s.OK(t, "GET", "transit/keys/made", nil)["data"].(map[string]any)["type"]; typ != "ecdsa-p256" {
+	if typ := s.OK(t, "GET", "transit/keys/made", nil)["type"]; typ != "ecdsa-p256" {
 		t.Errorf("a key of type %v was made", typ)
 	}
 	k.tool(t, append(login, "--delete-object", "--type", "privkey", "--id", "aabb")...)

@@ -88,6 +88,7 @@ func (f *fake) Call(_ context.Context, c *p11.Call, in, out any) error {
 	case strings.HasSuffix(c.Path, "/create"):
 		name := strings.TrimSuffix(strings.TrimPrefix(c.Path, "transit/pkcs11/"), "/create")
 		*out.(*api.P11Key) = *f.add(name, in.(*api.P11Create).Session)
+	case strings.HasSuffix(c.Path, "/settings"):
 	case isKey && c.Verb == p11.Delete:
 		f.remove(name)
 	default:

@@ -7,6 +7,7 @@ import (
 	"crypto/cipher"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/internal/p11"
 )
@@ -348,4 +349,60 @@ func TestWrongMessages(t *testing.T) {
 	}
 	c.ok("C_SignInit", s, raw{0xff, 0xff, 0xff, 0xff}, 0) // ends what is under way, also nothing
 	c.ok("C_GetSessionInfo", s)
+}
+
+// Keys of sessions are kept from ending while their program lives.
+func TestKeepAlive(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, 0)
+	s := c.open()
+	curve := attrs(p11.CKA_EC_PARAMS, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"))
+	c.ok("C_GenerateKeyPair", s, mech(p11.CKM_EC_KEY_PAIR_GEN), curve, attrs(p11.CKA_TOKEN, false))
+	ctx, cancel := context.WithCancel(t.Context())
+	c.p.keep = ctx
+	ended := make(chan struct{})
+	go func() { c.p.keepAlive(time.Millisecond); close(ended) }()
+	for deadline := time.Now().Add(20 * time.Second); c.f.count("transit/pkcs11/session-") < 4; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the key of the session is not kept")
+		}
+	}
+	cancel()
+	<-ended
+}
+
+// A program whose agent has a client token of its own needs no login; a PIN goes
+// before it.
+func TestOwnToken(t *testing.T) {
+	t.Parallel()
+	f, _ := newFake(t)
+	service, err := p11.New(p11.Options{Slots: []p11.Slot{{Label: "claviger", Mounts: []string{"transit"}}}, Backend: ownBackend{f}, Own: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t, newProgram(t.Context(), &Options{Service: service, Logger: discard}, "test", 0), f}
+	c.ok("C_Initialize", opening()...)
+	s := c.ok("C_OpenSession", 0, ckfSerialSession).U64()
+	c.key(s, p11.CKO_PRIVATE_KEY, "web")
+	r := c.ok("C_GetTokenInfo", 0)
+	for range 4 {
+		r.Bytes()
+	}
+	if flags := r.U64(); flags&ckfLoginRequired != 0 {
+		t.Errorf("flags 0x%x", flags)
+	}
+	c.fails(p11.CKR_PIN_INCORRECT, "C_Login", s, ckuUser, []byte("bad"))
+	c.ok("C_Login", s, ckuUser, []byte(nil))
+	c.ok("C_Logout", s)
+}
+
+// ownBackend is a backend with a client token of its own.
+type ownBackend struct{ *fake }
+
+func (o ownBackend) Call(ctx context.Context, c *p11.Call, in, out any) error {
+	call := *c
+	if call.Token == "" {
+		call.Token = "good"
+	}
+	return o.fake.Call(ctx, &call, in, out)
 }
