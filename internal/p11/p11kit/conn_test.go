@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,13 @@ import (
 // serve starts a server and returns its socket.
 func serve(t *testing.T, peers p11.Peers) (string, *p11.Server) {
 	t.Helper()
-	_, service := newFake(t)
+	path, s, _ := serveFake(t, peers)
+	return path, s
+}
+
+func serveFake(t *testing.T, peers p11.Peers) (string, *p11.Server, *fake) {
+	t.Helper()
+	f, service := newFake(t)
 	path := filepath.Join(t.TempDir(), "p11kit.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -39,7 +46,7 @@ func serve(t *testing.T, peers p11.Peers) (string, *p11.Server) {
 			t.Error(err)
 		}
 	})
-	return path, s
+	return path, s, f
 }
 
 // wire is a connection after the first bytes.
@@ -156,10 +163,17 @@ func TestGarbage(t *testing.T) {
 		if _, err := w.Write(b); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Conn.(*net.UnixConn).CloseWrite(); err != nil {
-			t.Fatal(err)
+		refused := name == "code 0" || strings.HasPrefix(name, "long")
+		if !refused {
+			if err := w.Conn.(*net.UnixConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := io.Copy(io.Discard, w); err != nil && !errors.Is(err, io.EOF) && !isReset(err) {
+		n, err := io.Copy(io.Discard, w)
+		if refused && n > 0 {
+			t.Errorf("%s: an answer of %d bytes", name, n)
+		}
+		if err != nil && !errors.Is(err, io.EOF) && !isReset(err) {
 			t.Errorf("%s: the connection stays: %v", name, err)
 		}
 		w.Close()
@@ -182,6 +196,27 @@ func gone(t *testing.T, s *p11.Server, left int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections are open, not %d", s.Connections(), left)
 		}
+	}
+}
+
+// Who goes away leaves no key of a session behind.
+func TestGoodbye(t *testing.T) {
+	t.Parallel()
+	path, s, f := serveFake(t, p11.Peers{})
+	w := dial(t, path)
+	curve := attrs(p11.CKA_EC_PARAMS, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"))
+	for _, m := range [][]byte{
+		message("C_Initialize", opening()...), message("C_OpenSession", 0, ckfSerialSession), message("C_Login", 1, ckuUser, []byte("good")),
+		message("C_GenerateKeyPair", 1, mech(p11.CKM_EC_KEY_PAIR_GEN), curve, attrs(p11.CKA_TOKEN, false)),
+	} {
+		if b, err := w.call(m); err != nil || binary.BigEndian.Uint32(b) == callError {
+			t.Fatalf("%x, %v", b, err)
+		}
+	}
+	w.Close()
+	gone(t, s, 0)
+	if n := f.count("transit/keys/session-"); n != 1 {
+		t.Errorf("%d keys of sessions were destroyed, not 1", n)
 	}
 }
 

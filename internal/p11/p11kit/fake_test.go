@@ -89,6 +89,8 @@ func (f *fake) Call(_ context.Context, c *p11.Call, in, out any) error {
 		name := strings.TrimSuffix(strings.TrimPrefix(c.Path, "transit/pkcs11/"), "/create")
 		*out.(*api.P11Key) = *f.add(name, in.(*api.P11Create).Session)
 	case strings.HasSuffix(c.Path, "/settings"):
+	case strings.HasSuffix(c.Path, "/agree"):
+		out.(*api.P11Shared).Secret = bytes.Repeat([]byte{9}, 32)
 	case isKey && c.Verb == p11.Delete:
 		f.remove(name)
 	default:
@@ -269,6 +271,12 @@ func (c *client) open() uint64 {
 		c.t.Fatalf("C_Login: 0x%x", uint32(code))
 	}
 	return s
+}
+
+// point is the public key of the key web.
+func (c *client) point() []byte {
+	der := c.f.keys[0].Versions[0].Public
+	return der[len(der)-65:]
 }
 
 // find returns the handles of objects.

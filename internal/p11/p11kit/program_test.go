@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/binary"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +47,7 @@ func TestOrder(t *testing.T) {
 	}
 	c.fails(ckrRandomSeedNotSupported, "C_SeedRandom", ro, []byte("x"))
 	c.fails(ckrSessionReadOnly, "C_GenerateKeyPair", ro, mech(p11.CKM_EC_KEY_PAIR_GEN), attrs(), attrs(p11.CKA_TOKEN, true))
+	c.fails(ckrSessionReadOnly, "C_DestroyObject", ro, c.key(ro, p11.CKO_PRIVATE_KEY, "web"))
 	c.fails(ckrNoEvent, "C_WaitForSlotEvent", ckfDontBlock)
 	c.fails(p11.CKR_FUNCTION_NOT_SUPPORTED, "C_WaitForSlotEvent", 0)
 	c.fails(p11.CKR_FUNCTION_NOT_SUPPORTED, "C_SetPIN", rw, []byte("a"), []byte("b"))
@@ -133,9 +136,8 @@ func TestBuffers(t *testing.T) {
 // created makes a public key of the session that does not verify.
 func (c *client) created(s uint64) uint64 {
 	c.t.Helper()
-	der := c.f.keys[0].Versions[0].Public
 	return c.ok("C_CreateObject", s, attrs(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY, p11.CKA_KEY_TYPE, p11.CKK_EC, p11.CKA_VERIFY, false,
-		p11.CKA_EC_PARAMS, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"), p11.CKA_EC_POINT, append([]byte{4, 65}, der[len(der)-65:]...))).U64()
+		p11.CKA_EC_PARAMS, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"), p11.CKA_EC_POINT, append([]byte{4, 65}, c.point()...))).U64()
 }
 
 // Data in parts gives what it gives at once, up to a limit.
@@ -244,6 +246,15 @@ func TestSessionObjects(t *testing.T) {
 	}
 	c.ok("C_SetAttributeValue", s, secret, attrs(p11.CKA_LABEL, "yours"))
 	c.fails(p11.CKR_ATTRIBUTE_READ_ONLY, "C_SetAttributeValue", s, secret, attrs(p11.CKA_VALUE, "0123456789abcdeF"))
+	c.ok("C_EncryptInit", s, gcm, secret)
+	c.length("C_Encrypt", s, []byte("other"), uint32(1))
+	if open := openGCM(t, c.blob("C_Encrypt", s, []byte("plain"), uint32(100))); open != "plain" {
+		t.Errorf("after a question about other data: %q", open)
+	}
+	data := c.ok("C_CreateObject", s, attrs(p11.CKA_CLASS, p11.CKO_DATA, p11.CKA_DESTROYABLE, false)).U64()
+	if found := c.find(s, attrs(p11.CKA_DESTROYABLE, false, p11.CKA_TOKEN, false)); len(found) != 1 || found[0] != data {
+		t.Errorf("found %x, not %x", found, data)
+	}
 	copied := c.ok("C_CopyObject", other, secret, attrs(p11.CKA_LABEL, "copy")).U64()
 	c.ok("C_CloseSession", s)
 	c.fails(p11.CKR_OBJECT_HANDLE_INVALID, "C_GetObjectSize", other, secret)
@@ -321,34 +332,75 @@ func TestWrongMessages(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, 2)
 	s := c.open()
-	for name, m := range map[string][]byte{
-		"nothing":            nil,
-		"short":              {0, 0, 0},
-		"no such call":       {0, 0, 3, 0, 0, 0, 0, 0},
-		"the error":          {0, 0, 0, 0, 0, 0, 0, 1, 'u'},
-		"other signature":    {0, 0, 0, 5, 0, 0, 0, 2, 'u', 'u', 0, 0, 0, 0, 0, 0, 0, 0},
-		"too short":          message("C_GetSlotInfo", uint32(0)),
-		"too long":           message("C_GetSlotInfo", 0, uint8(0)),
-		"long string":        message("C_SignUpdate", s, raw{1, 0x7f, 0, 0, 0}),
-		"a flag of 2":        message("C_SignUpdate", s, raw{2, 0, 0, 0, 0}),
-		"many attributes":    message("C_CreateObject", s, raw{0, 0, 1, 1}),
-		"twice":              message("C_CreateObject", s, attrs(p11.CKA_LABEL, "a", p11.CKA_LABEL, "b")),
-		"no value":           message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 3, 0}),
-		"length of a flag":   message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 2, 1}),
-		"length of a label":  message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 3, 1, 0, 0, 0, 2, 0, 0, 0, 1, 'x'}),
-		"template inside":    message("C_CreateObject", s, raw{0, 0, 0, 1, 0x40, 0, 2, 0x11, 1, 0, 0, 0, 0, 0, 0, 0, 0}),
-		"template wanted":    message("C_GetAttributeValue", s, 5, []wanted{{0x40000211, 24}}),
-		"numbers":            message("C_CreateObject", s, raw{0, 0, 0, 1, 0x40, 0, 6, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}),
-		"strange mechanism":  message("C_SignInit", s, raw{0x7f, 0, 0, 0}, 5),
-		"NULL mechanism":     message("C_GenerateKey", s, raw{0xff, 0xff, 0xff, 0xff}, attrs()),
-		"C_Finalize and one": message("C_Finalize", uint8(0)),
+	const (
+		broken  = p11.CKR_DATA_INVALID
+		strange = p11.CKR_ARGUMENTS_BAD
+		unknown = p11.CKR_FUNCTION_NOT_SUPPORTED
+	)
+	for name, m := range map[string]struct {
+		want    p11.Code
+		message []byte
+	}{
+		"nothing":            {broken, nil},
+		"short":              {broken, []byte{0, 0, 0}},
+		"no such call":       {unknown, []byte{0, 0, 3, 0, 0, 0, 0, 0}},
+		"the error":          {unknown, []byte{0, 0, 0, 0, 0, 0, 0, 1, 'u'}},
+		"other signature":    {strange, []byte{0, 0, 0, 5, 0, 0, 0, 2, 'u', 'u', 0, 0, 0, 0, 0, 0, 0, 0}},
+		"too short":          {broken, message("C_GetSlotInfo", uint32(0))},
+		"too long":           {broken, message("C_GetSlotInfo", 0, uint8(0))},
+		"long string":        {broken, message("C_SignUpdate", s, raw{1, 0x7f, 0, 0, 0})},
+		"a flag of 2":        {broken, message("C_SignUpdate", s, raw{2, 0, 0, 0, 0})},
+		"many attributes":    {broken, message("C_CreateObject", s, raw{0, 0, 1, 1})},
+		"twice":              {broken, message("C_CreateObject", s, attrs(p11.CKA_LABEL, "a", p11.CKA_LABEL, "b"))},
+		"no value":           {broken, message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 3, 0})},
+		"length of a flag":   {broken, message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 2, 1})},
+		"length of a label":  {broken, message("C_CreateObject", s, raw{0, 0, 0, 1, 0, 0, 0, 3, 1, 0, 0, 0, 2, 0, 0, 0, 1, 'x'})},
+		"template inside":    {ckrAttributeTypeInvalid, message("C_CreateObject", s, raw{0, 0, 0, 1, 0x40, 0, 2, 0x11, 1, 0, 0, 0, 0, 0, 0, 0, 0})},
+		"template wanted":    {ckrAttributeTypeInvalid, message("C_GetAttributeValue", s, 5, []wanted{{0x40000211, 24}})},
+		"numbers":            {broken, message("C_CreateObject", s, raw{0, 0, 0, 1, 0x40, 0, 6, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1})},
+		"strange mechanism":  {p11.CKR_MECHANISM_INVALID, message("C_SignInit", s, raw{0x7f, 0, 0, 0}, 5)},
+		"NULL mechanism":     {strange, message("C_GenerateKey", s, raw{0xff, 0xff, 0xff, 0xff}, attrs())},
+		"C_Finalize and one": {broken, message("C_Finalize", uint8(0))},
 	} {
-		if b := c.p.handle(context.Background(), m, nil); len(b) != 17 || b[3] != 0 || b[16] == 0 && b[15] == 0 {
+		b := c.p.handle(context.Background(), m.message, nil)
+		if len(b) != 17 || b[3] != 0 || p11.Code(binary.BigEndian.Uint64(b[9:])) != m.want {
 			t.Errorf("%s: answer %x", name, b)
 		}
 	}
 	c.ok("C_SignInit", s, raw{0xff, 0xff, 0xff, 0xff}, 0) // ends what is under way, also nothing
 	c.ok("C_GetSessionInfo", s)
+}
+
+// What is derived is an object of the session; version 2 says more in its answer.
+func TestDerive(t *testing.T) {
+	t.Parallel()
+	for version, name := range []string{"", "C_DeriveKey", "C_DeriveKey2"} {
+		if name == "" {
+			continue // version 0 has no mechanism for it
+		}
+		c := newClient(t, uint8(version))
+		s := c.open()
+		w := &writer{}
+		w.U32(p11.CKM_ECDH1_DERIVE)
+		if version == 2 {
+			w.U8(1)
+		}
+		w.U64(p11.CKD_NULL)
+		w.U32(noBytes)
+		w.Bytes(c.point())
+		r := c.ok(name, s, raw(w.B), c.key(s, p11.CKO_PRIVATE_KEY, "web"), attrs(p11.CKA_KEY_TYPE, p11.CKK_AES, p11.CKA_VALUE_LEN, 16))
+		if version == 2 && (r.U64() != 0 || r.U8() != 0) {
+			t.Error("the outcome in the answer is not CKR_OK")
+		}
+		handle := r.U64()
+		if err := r.End(); err != nil {
+			t.Error(err)
+		}
+		r = c.ok("C_GetAttributeValue", s, handle, []wanted{{p11.CKA_VALUE, 16}})
+		if got := hexOf(r.Rest()); got != "0000000100000011"+"01"+"00000010"+"00000010"+strings.Repeat("09", 16)+"0000000000000000" {
+			t.Errorf("the secret is %s", got)
+		}
+	}
 }
 
 // Keys of sessions are kept from ending while their program lives.
