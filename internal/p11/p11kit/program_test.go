@@ -255,6 +255,9 @@ func TestSessionObjects(t *testing.T) {
 	if found := c.find(s, attrs(p11.CKA_DESTROYABLE, false, p11.CKA_TOKEN, false)); len(found) != 1 || found[0] != data {
 		t.Errorf("found %x, not %x", found, data)
 	}
+	if found := c.find(s, attrs(p11.CKA_DESTROYABLE, true, p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)); len(found) != 2 {
+		t.Errorf("%d private keys can be destroyed, not 2", len(found))
+	}
 	copied := c.ok("C_CopyObject", other, secret, attrs(p11.CKA_LABEL, "copy")).U64()
 	c.ok("C_CloseSession", s)
 	c.fails(p11.CKR_OBJECT_HANDLE_INVALID, "C_GetObjectSize", other, secret)
