@@ -9,7 +9,7 @@ TAGGED := $(shell git describe --tags --match 'v[0-9]*.[0-9]*.[0-9]*' --dirty 2>
 VERSION ?= $(or $(TAGGED),0.1.0-dev)
 LDFLAGS := -s -w -X github.com/claviger/claviger/internal/cli.version=$(VERSION)
 
-.PHONY: demo test build check fuzz bench install clean
+.PHONY: demo test build check fuzz bench install clean pkcs11
 
 demo: build ## a tour on the embedded software token; stops by itself
 	scripts/demo.sh bin/claviger
@@ -24,6 +24,9 @@ bin/claviger: FORCE
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/claviger
 FORCE:
+
+pkcs11: ## build the PKCS#11 module, pkcs11/build/libclaviger-pkcs11.so
+	$(MAKE) -C pkcs11
 
 check: ## formatting, vet and linter
 	scripts/check.sh

@@ -5,6 +5,8 @@ package api
 type StartGenerateRoot struct {
 	OTP    string `json:"otp,omitempty" audit:"-" doc:"one-time pad that the token is encrypted with, of otp_length characters"`
 	PGPKey string `json:"pgp_key,omitempty" audit:"-" doc:"OpenPGP public key to which the token is encrypted (base64 of the binary form, or armored)"`
+
+	Ceremony string `json:"ceremony,omitempty" audit:"plain" doc:"SHA-256, in hexadecimal, of what describes the act beforehand: the server signs a statement that names it"`
 }
 
 // GiveRootShare gives a share towards a root token.
@@ -25,4 +27,7 @@ type GenerateRootStatus struct {
 	PGPFingerprint   string `json:"pgp_fingerprint" audit:"plain"`
 	OTP              string `json:"otp" audit:"-" doc:"the one-time pad that the server made, shown once"`
 	OTPLength        int    `json:"otp_length" doc:"characters of a one-time pad"`
+
+	Ceremony  string           `json:"ceremony,omitempty" audit:"plain" doc:"as it was begun with"`
+	Statement *SignedStatement `json:"statement,omitempty" audit:"-" doc:"with complete: the signed statement of the act, if a ceremony was named"`
 }

@@ -9,6 +9,7 @@ package api
 // bare, without the prefix vault:v1:.
 type P11Cipher struct {
 	Name      string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	KeyID     string `json:"key_id,omitempty" audit:"plain" doc:"key_id of the key that is meant: one that has its name now and is another is not used"`
 	Version   int    `json:"version,omitempty" audit:"plain" doc:"version of the key; default the newest"`
 	Scheme    string `json:"scheme" audit:"plain" doc:"decrypt only: rsa-pkcs1v15, rsa-oaep; both: aes-gcm, aes-cbc (no padding), aes-cbc-pad (PKCS #7)"`
 	Hash      string `json:"hash,omitempty" audit:"plain" doc:"of rsa-oaep, for its label and MGF1 alike: sha1, sha2-224, sha2-256 (default), sha2-384 or sha2-512"`
@@ -29,6 +30,7 @@ type P11Output struct {
 // derivation function.
 type P11Agree struct {
 	Name    string `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	KeyID   string `json:"key_id,omitempty" audit:"plain" doc:"key_id of the key that is meant: one that has its name now and is another is not used"`
 	Version int    `json:"version,omitempty" audit:"plain" doc:"version of the key; default the newest"`
 	Public  []byte `json:"public" doc:"the other's public key: an uncompressed point, in base64"`
 }
@@ -115,6 +117,7 @@ type P11ObjectName struct {
 // P11Settings changes what PKCS#11 shows of a key.
 type P11Settings struct {
 	Name    string  `json:"-" path:"name" audit:"plain" doc:"name of the key"`
+	KeyID   string  `json:"key_id,omitempty" audit:"plain" doc:"key_id of the key that is meant: one that has its name now and is another is not used"`
 	Label   *string `json:"label,omitempty" audit:"plain" doc:"CKA_LABEL, up to 255 bytes; empty: the name again"`
 	ID      *[]byte `json:"id,omitempty" audit:"plain" doc:"CKA_ID, up to 64 bytes, in base64, of the newest version only; empty: what it was by itself"`
 	Subject *[]byte `json:"subject,omitempty" audit:"-" doc:"CKA_SUBJECT, DER, in base64"`

@@ -8,6 +8,7 @@ type StartRekey struct {
 	Backup              bool     `json:"backup,omitempty" doc:"keep the encrypted shares at sys/rekey/backup; needs pgp_keys"`
 	RequireVerification bool     `json:"require_verification,omitempty" doc:"nothing changes before as many new shares as the new threshold were given to sys/rekey/verify"`
 	NewPIN              bool     `json:"new_pin,omitempty" doc:"also give the HSM token a new user PIN and SO PIN; needs require_verification"`
+	Ceremony            string   `json:"ceremony,omitempty" audit:"plain" doc:"SHA-256, in hexadecimal, of what describes the act beforehand: the server signs a statement that names it"`
 }
 
 // CancelRekey forgets an attempt.
@@ -38,11 +39,14 @@ type RekeyStatus struct {
 	VerificationRequired bool     `json:"verification_required"`
 	VerificationNonce    string   `json:"verification_nonce,omitempty" audit:"plain" doc:"present once the new shares were made and wait for their verification"`
 	NewPIN               bool     `json:"new_pin" doc:"the HSM token gets new PINs"`
+	Ceremony             string   `json:"ceremony,omitempty" audit:"plain" doc:"as it was begun with"`
 
 	Complete   bool      `json:"complete" doc:"the new shares were made by this call"`
 	Keys       []string  `json:"keys,omitempty" audit:"-" doc:"the new shares in hex, or OpenPGP messages in hex; shown once"`
 	KeysBase64 []string  `json:"keys_base64,omitempty" audit:"-" doc:"the same in base64"`
 	ShareSet   *ShareSet `json:"share_set,omitempty" audit:"plain" doc:"what everybody may know of the new shares"`
+
+	Statement *SignedStatement `json:"statement,omitempty" audit:"-" doc:"the signed statement of the act, if the new shares are in force and a ceremony was named"`
 }
 
 // RekeyVerifyStatus is the state of a verification.
@@ -53,6 +57,8 @@ type RekeyVerifyStatus struct {
 	N        int    `json:"n"`
 	Progress int    `json:"progress" doc:"new shares given so far"`
 	Complete bool   `json:"complete" doc:"the new shares are in force since this call"`
+
+	Statement *SignedStatement `json:"statement,omitempty" audit:"-" doc:"with complete: the signed statement of the act, if a ceremony was named"`
 }
 
 // RekeyBackup is the encrypted shares of the last rekey that asked for a backup.

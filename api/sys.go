@@ -13,6 +13,7 @@ type Init struct {
 	HSMToken        string `json:"hsm_token,omitempty" audit:"plain" doc:"create or adopt; default is what the configuration says. Nothing is made without one of both"`
 	HSMPIN          string `json:"hsm_pin,omitempty" audit:"-" doc:"user PIN of the HSM token to adopt"`
 	TransferableKEK bool   `json:"transferable_kek,omitempty" doc:"whether the KEK may ever be wrapped by another HSM's KEKEK; fixed for ever"`
+	Ceremony        string `json:"ceremony,omitempty" audit:"plain" doc:"SHA-256, in hexadecimal, of what describes the act beforehand: the server signs a statement that names it"`
 }
 
 // InitStatus tells whether the server was initialised.
@@ -30,6 +31,9 @@ type InitResult struct {
 
 	RootToken       string   `json:"root_token" audit:"-"`
 	PGPFingerprints []string `json:"pgp_fingerprints,omitempty" audit:"plain"`
+
+	// Statement is the signed statement of the act, if a ceremony was named.
+	Statement *SignedStatement `json:"statement,omitempty" audit:"-"`
 }
 
 // Unseal gives a share.

@@ -241,6 +241,7 @@ type Sign struct {
 	SaltLength          string      `json:"salt_length,omitempty" audit:"plain" doc:"RSA-PSS: auto (default, as 0 is), hash (as -1 is), none (no salt; for signing only) or a number of bytes"`
 	Context             []byte      `json:"context,omitempty" doc:"of a derived key"`
 	KeyVersion          int         `json:"key_version,omitempty" doc:"version to use, default the newest"`
+	KeyID               string      `json:"key_id,omitempty" audit:"plain" doc:"key_id of the key that is meant: one that has its name now and is another is not used"`
 	BatchInput          []InputItem `json:"batch_input,omitempty" doc:"items to sign; input outside is ignored then"`
 }
 
@@ -316,6 +317,7 @@ type HMAC struct {
 	Algorithm    string      `json:"algorithm,omitempty" audit:"plain" doc:"sha2-224, sha2-256 (default), sha2-384, sha2-512 or sha3-…"`
 	Input        []byte      `json:"input,omitzero" doc:"message"`
 	KeyVersion   int         `json:"key_version,omitempty" doc:"version to use, default the newest"`
+	KeyID        string      `json:"key_id,omitempty" audit:"plain" doc:"key_id of the key that is meant: one that has its name now and is another is not used"`
 	BatchInput   []InputItem `json:"batch_input,omitempty" doc:"items; input outside is ignored then"`
 }
 

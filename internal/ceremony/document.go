@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -29,12 +31,16 @@ const maxCustodians = 64
 
 // Document is what every ceremony's file says; "plan" is of its kind.
 type Document struct {
-	Kind        string     `yaml:"ceremony"`
-	Title       string     `yaml:"title"`
-	Description string     `yaml:"description"`
-	Custodians  Custodians `yaml:"custodians"`
-	Token       Token      `yaml:"token"`
-	Transcript  string     `yaml:"transcript"` // path of the transcript
+	Kind        string `yaml:"ceremony"`
+	Title       string `yaml:"title"`
+	Description string `yaml:"description"`
+	// Date is the day on which the ceremony is held, 2026-11-22 in UTC; "" is any day.
+	Date       string     `yaml:"date"`
+	Custodians Custodians `yaml:"custodians"`
+	// Token is of acts that need no server, Server of those that one performs.
+	Token      Token  `yaml:"token"`
+	Server     Server `yaml:"server"`
+	Transcript string `yaml:"transcript"` // path of the transcript
 
 	path   string
 	digest [sha256.Size]byte
@@ -61,6 +67,12 @@ type Token struct {
 	// TranscriptKey is the label of the key that signs transcripts. It is made if
 	// the token has none of that label.
 	TranscriptKey string `yaml:"transcript_key"`
+}
+
+// Server says which running server performs the act.
+type Server struct {
+	Address string `yaml:"address"` // as clients name it
+	CACert  string `yaml:"ca_cert"` // PEM file of the authorities to trust, "" for the system's
 }
 
 // defaultTranscriptKey is the label of the key that signs transcripts.
@@ -141,7 +153,7 @@ func Parse[P any](text []byte, path string) (*Document, *P, error) {
 	}
 	d := &all.Document
 	d.Kind, d.path, d.digest = kind, path, sha256.Sum256(text)
-	if d.Token.TranscriptKey == "" {
+	if d.Token.TranscriptKey == "" && d.Server.Address == "" {
 		d.Token.TranscriptKey = defaultTranscriptKey
 	}
 	return d, &all.Plan, d.check()
@@ -157,10 +169,37 @@ func (d *Document) check() error {
 	if d.Transcript == "" {
 		return invalid("transcript is missing: it is the path of the file that proves the ceremony")
 	}
+	if d.Date != "" {
+		if _, err := time.Parse(time.DateOnly, d.Date); err != nil {
+			return invalid("date %q must be a day such as 2026-11-22", d.Date)
+		}
+	}
 	if err := d.Custodians.check(); err != nil {
 		return err
 	}
+	if d.Server.Address != "" {
+		return d.checkServer()
+	}
+	if d.Server.CACert != "" {
+		return invalid("server has no address: it is the URL of the server that performs the act")
+	}
 	return d.Token.check()
+}
+
+func (d *Document) checkServer() error {
+	t := &d.Token
+	if t.Module+t.Label+t.Serial+t.Soft+t.PINFile+t.TranscriptKey != "" || t.Create || len(t.Env)+len(t.ReadPaths)+len(t.WritePaths) > 0 {
+		return invalid("the document has both a token and a server: an act is performed by one of both")
+	}
+	return line("address of the server", d.Server.Address)
+}
+
+// onTime refuses another day than the document's.
+func (d *Document) onTime(now time.Time) error {
+	if today := now.UTC().Format(time.DateOnly); d.Date != "" && d.Date != today {
+		return invalid("the document is for %s, and today is %s (UTC)", d.Date, today)
+	}
+	return nil
 }
 
 func (c *Custodians) check() error {
@@ -236,7 +275,9 @@ func (d *Document) Read(field, path string) ([]byte, error) {
 	if len(data) > MaxInput {
 		return nil, invalid("%s: %s has more than %d bytes", field, path, MaxInput)
 	}
-	d.inputs = append(d.inputs, File{Name: path, SHA256: sum(data)})
+	if in := (File{Name: path, SHA256: sum(data)}); !slices.Contains(d.inputs, in) {
+		d.inputs = append(d.inputs, in)
+	}
 	return data, nil
 }
 
@@ -260,6 +301,9 @@ func (d *Document) heading(rehearsal bool) string {
 		if l != "" {
 			fmt.Fprintf(&b, "%-11s %s\n", []string{"Description", ""}[min(i, 1)], strings.TrimSpace(l))
 		}
+	}
+	if d.Date != "" {
+		fmt.Fprintf(&b, "Date        %s\n", d.Date)
 	}
 	fmt.Fprintf(&b, "Document    %s\n            SHA-256 %s\n", filepath.Base(d.path), d.Digest())
 	for _, in := range d.inputs {

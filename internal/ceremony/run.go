@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,8 @@ type Result struct {
 type run struct {
 	Options
 	document *Document
-	act      Act
+	act      Act    // of a token, or
+	remote   Remote // of a server
 	session  *Session
 	record   *transcript
 	plan     *Plan
@@ -63,11 +65,13 @@ type run struct {
 
 // Check tells whether the files of a ceremony could be written: none exists, and no
 // two have the same name, by which the transcript knows them.
-func Check(d *Document, act Act) error { return checkFiles(d, act, d.Path) }
+func Check(d *Document, act interface{ Outputs() []string }) error {
+	return checkFiles(d, act.Outputs(), d.Path)
+}
 
-func checkFiles(d *Document, act Act, place func(string) string) error {
+func checkFiles(d *Document, outputs []string, place func(string) string) error {
 	seen := map[string]bool{}
-	for _, path := range append(act.Outputs(), d.Transcript) {
+	for _, path := range append(slices.Clone(outputs), d.Transcript) {
 		full := place(path)
 		if seen[filepath.Base(full)] {
 			return invalid("two outputs of the document have the name %s", filepath.Base(full))
@@ -86,17 +90,22 @@ func checkFiles(d *Document, act Act, place func(string) string) error {
 	return nil
 }
 
-// Run holds a ceremony. After an error before its intent nothing has changed; after a
-// later one the transcript says what happened, and no other file is left.
-func Run(ctx context.Context, d *Document, act Act, o Options) (*Result, error) {
+func newRun(d *Document, o Options) *run {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	r := &run{Options: o, document: d, act: act, record: newTranscript(o.Now)}
-	if err := errors.Join(Check(d, act), checkFiles(d, act, r.place)); err != nil {
+	return &run{Options: o, document: d, record: newTranscript(o.Now)}
+}
+
+// Run holds a ceremony. After an error before its intent nothing has changed; after a
+// later one the transcript says what happened, and no other file is left.
+func Run(ctx context.Context, d *Document, act Act, o Options) (*Result, error) {
+	r := newRun(d, o)
+	r.act = act
+	if err := r.check(); err != nil {
 		return nil, err
 	}
-	r.session = &Session{Document: d, Rehearsal: o.Rehearsal, Now: o.Now().UTC(), token: o.Token}
+	r.session = &Session{Document: d, Rehearsal: o.Rehearsal, Now: r.Now().UTC(), token: o.Token}
 	if err := r.decide(ctx); err != nil {
 		return nil, r.session.undo(ctx, nil, err)
 	}
@@ -112,6 +121,24 @@ func Run(ctx context.Context, d *Document, act Act, o Options) (*Result, error) 
 	}
 	report, err := Verify(r.record.bytes(), VerifyOptions{Key: fingerprint(r.session.transcript.PKIX)})
 	return &Result{Transcript: path, Files: r.written, Report: report}, err
+}
+
+// check tells whether the ceremony can be held here and today.
+func (r *run) check() error {
+	if !r.Rehearsal {
+		if err := r.document.onTime(r.Now()); err != nil {
+			return err
+		}
+	}
+	outputs := r.outputs()
+	return errors.Join(checkFiles(r.document, outputs, r.document.Path), checkFiles(r.document, outputs, r.place))
+}
+
+func (r *run) outputs() []string {
+	if r.remote != nil {
+		return r.remote.Outputs()
+	}
+	return r.act.Outputs()
 }
 
 // place is where a file is written.
@@ -135,9 +162,15 @@ func (r *run) decide(ctx context.Context) (err error) {
 	if err := r.begin(text, digest); err != nil {
 		return err
 	}
+	return r.confirm(ctx, text, digest)
+}
+
+// confirm shows what will happen and notes who confirms it.
+func (r *run) confirm(ctx context.Context, text string, digest []byte) error {
 	if err := r.People.Show(text); err != nil {
 		return err
 	}
+	var err error
 	var all []Confirmation
 	if r.Confirmations != nil {
 		all, err = r.Confirmations.fromFile(r.document)
@@ -175,13 +208,8 @@ func (r *run) text(digest []byte) string {
 
 // begin writes what is known before anybody is asked, in memory.
 func (r *run) begin(text string, digest []byte) error {
-	d, info := r.document, r.Token.Info()
-	err := r.record.add(func(e *Entry) {
-		e.Begin = &Begin{
-			Version: transcriptVersion, Tool: r.Tool, Kind: d.Kind, Title: d.Title, Rehearsal: r.Rehearsal,
-			Document: File{filepath.Base(d.path), d.Digest()}, Inputs: d.inputs, Custodians: d.Custodians,
-		}
-	})
+	info := r.Token.Info()
+	err := r.record.add(func(e *Entry) { e.Begin = r.beginning(transcriptVersion) })
 	if err != nil {
 		return err
 	}
@@ -204,6 +232,14 @@ func (r *run) begin(text string, digest []byte) error {
 	})
 }
 
+func (r *run) beginning(version int) *Begin {
+	d := r.document
+	return &Begin{
+		Version: version, Tool: r.Tool, Kind: d.Kind, Title: d.Title, Rehearsal: r.Rehearsal,
+		Document: File{filepath.Base(d.path), d.Digest()}, Inputs: d.inputs, Custodians: d.Custodians,
+	}
+}
+
 // perform signs and writes.
 func (r *run) perform(ctx context.Context) error {
 	outputs, err := r.act.Sign(ctx, r.session)
@@ -222,7 +258,7 @@ func (r *run) perform(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		if err := writeNew(path, bytes.Clone(o.Data)); err != nil {
+		if err := WriteNew(path, bytes.Clone(o.Data), 0o644); err != nil {
 			return err
 		}
 		r.written = append(r.written, path)

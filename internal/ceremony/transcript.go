@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 )
 
@@ -23,8 +24,12 @@ import (
 // the line before, without its line end; the first has 64 zeros. The last line is
 // the signature over all before it.
 
-// transcriptVersion is that of the format.
-const transcriptVersion = 1
+// Versions of the format: of acts with a token, which signs the last line, and of acts
+// of a server, which makes a statement that its token signs.
+const (
+	transcriptVersion = 1
+	serverVersion     = 2
+)
 
 // noLine is "prev" of the first line.
 const noLine = "0000000000000000000000000000000000000000000000000000000000000000"
@@ -38,11 +43,15 @@ type Entry struct {
 	Begin        *Begin        `json:"begin,omitempty"`
 	Token        *TokenUsed    `json:"token,omitempty"`
 	Key          *KeyUsed      `json:"key,omitempty"`
+	Server       *ServerUsed   `json:"server,omitempty"`
 	Plan         *Planned      `json:"plan,omitempty"`
 	Confirmation *Confirmation `json:"confirmation,omitempty"`
 	Output       *Made         `json:"output,omitempty"`
 	End          *End          `json:"end,omitempty"`
 	Signature    *Signature    `json:"signature,omitempty"`
+
+	Act      *api.SignedStatement `json:"act,omitempty"`
+	Approval *Approval            `json:"approval,omitempty"`
 }
 
 // Begin says what is to happen.
@@ -194,7 +203,7 @@ func encode(e Entry) ([]byte, error) {
 
 // open makes the file, which must not exist, and writes all lines so far.
 func (t *transcript) open(path string) error {
-	f, err := create(path)
+	f, err := create(path, 0o644)
 	if err != nil {
 		return err
 	}
@@ -275,8 +284,8 @@ func fingerprint(pkix []byte) string {
 }
 
 // create makes a file that must not exist.
-func create(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+func create(path string, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if os.IsExist(err) {
 		return nil, exists(path)
 	}
@@ -295,10 +304,10 @@ func writeSynced(f *os.File, data []byte) error {
 	return f.Sync()
 }
 
-// writeNew writes a file that must not exist, and its directory entry; after an
+// WriteNew writes a file that must not exist, and its directory entry; after an
 // error there is none.
-func writeNew(path string, data []byte) error {
-	f, err := create(path)
+func WriteNew(path string, data []byte, mode os.FileMode) error {
+	f, err := create(path, mode)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 )
 
@@ -36,26 +37,31 @@ type VerifyOptions struct {
 
 // Report is what a verified transcript proves.
 type Report struct {
-	Kind        string         `json:"kind"`
-	Title       string         `json:"title"`
-	Rehearsal   bool           `json:"rehearsal"`
-	Tool        string         `json:"tool"`
-	Began       time.Time      `json:"began"`
-	Ended       time.Time      `json:"ended"`
-	Document    File           `json:"document"`
-	Inputs      []File         `json:"inputs"`
-	Token       TokenUsed      `json:"token"`
-	Keys        []KeyUsed      `json:"keys"`
-	Exceptions  []string       `json:"lint_exceptions"`
-	Threshold   int            `json:"threshold"`
-	Confirmed   []Confirmation `json:"confirmations"`
-	Files       []Compared     `json:"files"`
-	Outcome     string         `json:"outcome"`
-	Reason      string         `json:"reason,omitempty"`
-	SigningKey  string         `json:"signing_key"`  // SHA-256 of the public key that signed
-	KeyCompared bool           `json:"key_compared"` // it is the one that was asked for
-	Text        string         `json:"text"`         // what the custodians read
-	DocCompared bool           `json:"doc_compared"` // the document is the one that was given
+	Kind      string    `json:"kind"`
+	Title     string    `json:"title"`
+	Rehearsal bool      `json:"rehearsal"`
+	Tool      string    `json:"tool"`
+	Began     time.Time `json:"began"`
+	Ended     time.Time `json:"ended"`
+	Document  File      `json:"document"`
+	Inputs    []File    `json:"inputs"`
+	Token     TokenUsed `json:"token"`
+	// Of an act that a server performed: the server before, what it says of the act,
+	// and which custodians signed the transcript.
+	Server      *ServerUsed       `json:"server,omitempty"`
+	Act         *api.ActStatement `json:"act,omitempty"`
+	Approved    []Approved        `json:"approved,omitempty"`
+	Keys        []KeyUsed         `json:"keys"`
+	Exceptions  []string          `json:"lint_exceptions"`
+	Threshold   int               `json:"threshold"`
+	Confirmed   []Confirmation    `json:"confirmations"`
+	Files       []Compared        `json:"files"`
+	Outcome     string            `json:"outcome"`
+	Reason      string            `json:"reason,omitempty"`
+	SigningKey  string            `json:"signing_key"`  // SHA-256 of the public key that signed
+	KeyCompared bool              `json:"key_compared"` // it is the one that was asked for
+	Text        string            `json:"text"`         // what the custodians read
+	DocCompared bool              `json:"doc_compared"` // the document is the one that was given
 }
 
 // Compared is a file of a ceremony.
@@ -69,12 +75,17 @@ type Compared struct {
 type parts struct {
 	begin    Entry
 	token    *TokenUsed
+	server   *ServerUsed
 	keys     []KeyUsed
 	plan     *Planned
 	confirms []Confirmation
 	outputs  []Made
 	end      *End
 	last     Entry
+
+	act       Entry
+	body      int // bytes up to the end of the line of the act
+	approvals []Entry
 }
 
 // Verify reads a transcript and proves it: every line is what was written, in its
@@ -88,6 +99,9 @@ func Verify(text []byte, o VerifyOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.server != nil {
+		return p.verifyServer(text, o)
+	}
 	if err := p.last.verifies(); err != nil {
 		return nil, err
 	}
@@ -95,48 +109,65 @@ func Verify(text []byte, o VerifyOptions) (*Report, error) {
 		return nil, err
 	}
 	r := p.report()
+	return r, r.against(o)
+}
+
+// against compares a report with what is known beforehand.
+func (r *Report) against(o VerifyOptions) error {
 	if o.Key != "" {
 		if subtle.ConstantTimeCompare([]byte(o.Key), []byte(r.SigningKey)) != 1 {
-			return nil, invalid("the transcript is signed by the key %s, not by %s", r.SigningKey, o.Key)
+			return invalid("the transcript is signed by the key %s, not by %s", r.SigningKey, o.Key)
 		}
 		r.KeyCompared = true
 	}
 	if o.Document != nil {
 		if sum(o.Document) != r.Document.SHA256 {
-			return nil, invalid("the document is another one: its SHA-256 is %s, and the ceremony's was %s", sum(o.Document), r.Document.SHA256)
+			return invalid("the document is another one: its SHA-256 is %s, and the ceremony's was %s", sum(o.Document), r.Document.SHA256)
 		}
 		r.DocCompared = true
 	}
-	return r, r.compare(o.Dir)
+	return r.compare(o.Dir)
 }
 
 func parse(text []byte) (*parts, error) {
 	if len(text) == 0 || text[len(text)-1] != '\n' {
 		return nil, invalid("the transcript does not end with a whole line; it was cut, or its ceremony was")
 	}
-	p, prev := new(parts), noLine
-	stage, n := 0, 0
+	p, stage, n, _, err := parseLines(text)
+	if err != nil {
+		return nil, err
+	}
+	if stage != stageSigned && stage != stageActed && (stage != stageEnd || p.server == nil) {
+		return nil, invalid("the transcript has no signature: its ceremony was interrupted after %d lines", n)
+	}
+	return p, nil
+}
+
+// parseLines reads whole lines: it returns how far they go, how many they are, and the
+// SHA-256 of the last one.
+func parseLines(text []byte) (p *parts, stage, n int, last string, err error) {
+	p, last = new(parts), noLine
 	var before time.Time
 	for raw := range bytes.Lines(text) {
 		raw = bytes.TrimSuffix(raw, []byte("\n"))
 		e, err := parseEntry(raw)
 		switch {
 		case err != nil:
-			return nil, invalid("line %d of the transcript is none: %v", n+1, err)
-		case e.Seq != n || e.Prev != prev:
-			return nil, invalid("line %d of the transcript does not follow the one before: lines were altered, dropped or exchanged", n+1)
-		case e.Time.Before(before):
-			return nil, invalid("line %d of the transcript is older than the one before", n+1)
+			return nil, 0, 0, "", invalid("line %d of the transcript is none: %v", n+1, err)
+		case e.Seq != n || e.Prev != last:
+			return nil, 0, 0, "", invalid("line %d of the transcript does not follow the one before: lines were altered, dropped or exchanged", n+1)
+		case e.Time.Before(before) && e.Act == nil && e.Approval == nil: // the times of these two are of other clocks
+			return nil, 0, 0, "", invalid("line %d of the transcript is older than the one before", n+1)
 		}
 		if stage, err = p.take(e, stage); err != nil {
-			return nil, invalid("line %d of the transcript: %v", n+1, err)
+			return nil, 0, 0, "", invalid("line %d of the transcript: %v", n+1, err)
 		}
-		n, prev, before = n+1, sum(raw), e.Time
+		if e.Approval == nil {
+			p.body += len(raw) + 1
+		}
+		n, last, before = n+1, sum(raw), e.Time
 	}
-	if stage != stageSigned {
-		return nil, invalid("the transcript has no signature: its ceremony was interrupted after %d lines", n)
-	}
-	return p, nil
+	return p, stage, n, last, nil
 }
 
 // parseEntry is strict, and refuses a line that is not written as encode writes it.
@@ -166,6 +197,7 @@ const (
 	stageOutput
 	stageEnd
 	stageSigned
+	stageActed
 )
 
 var errOrder = errors.New("this can't stand here")
@@ -173,7 +205,7 @@ var errOrder = errors.New("this can't stand here")
 func (p *parts) take(e *Entry, stage int) (int, error) {
 	count := 0
 	for _, there := range []bool{e.Begin != nil, e.Token != nil, e.Key != nil, e.Plan != nil, e.Confirmation != nil,
-		e.Output != nil, e.End != nil, e.Signature != nil} {
+		e.Output != nil, e.End != nil, e.Signature != nil, e.Server != nil, e.Act != nil, e.Approval != nil} {
 		if there {
 			count++
 		}
@@ -182,11 +214,13 @@ func (p *parts) take(e *Entry, stage int) (int, error) {
 	case count != 1:
 		return stage, errors.New("it says not one thing")
 	case e.Begin != nil && stage == stageNothing:
-		if e.Begin.Version != transcriptVersion {
+		if e.Begin.Version != transcriptVersion && e.Begin.Version != serverVersion {
 			return stage, errors.New("it is of a version that this program does not know")
 		}
 		p.begin = *e
 		return stageBegun, nil
+	case p.begin.Begin != nil && p.begin.Begin.Version == serverVersion:
+		return p.takeServer(e, stage)
 	case e.Token != nil && stage == stageBegun:
 		p.token = e.Token
 		return stageToken, nil

@@ -128,7 +128,7 @@ func TestForged(t *testing.T) {
 			return l
 		},
 		"another key than it names": func(l []Entry) []Entry { l[1].Token.TranscriptKey = noLine; return l },
-		"of a version":              func(l []Entry) []Entry { l[0].Begin.Version = 2; return l },
+		"of a version":              func(l []Entry) []Entry { l[0].Begin.Version = 3; return l },
 		"neither with files": func(l []Entry) []Entry {
 			l[at(l, func(e Entry) bool { return e.End != nil })].End.Outcome = "perhaps"
 			return l

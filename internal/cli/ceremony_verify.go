@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/ceremony"
 )
 
@@ -25,7 +25,9 @@ func (a *app) ceremonyVerifyCommand() *cobra.Command {
 dropped or exchanged, that enough custodians confirmed exactly what was signed, and
 that the files are the ones that were made. --key says which key must have signed it;
 without it the transcript is only proved to be whole, and the key that is shown must
-be compared with one that is known. Exit status 1 for a ceremony that failed, too.`,
+be compared with one that is known. The key is the one that the HSM token of the
+ceremony has for transcripts, or the audit key of the server that performed the act
+(claviger hsm audit-key). Exit status 1 for a ceremony that failed, too.`,
 		Example: "  claviger ceremony verify root.transcript\n  claviger ceremony verify --key transcript-key.pem --document root.yaml root.transcript",
 		Args:    takes("TRANSCRIPT"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -71,14 +73,9 @@ func transcriptKey(key string) (string, error) {
 }
 
 func (a *app) verifyCeremony(path string, o ceremony.VerifyOptions, text bool) error {
-	f, err := os.Open(path)
+	b, err := readTranscript(path)
 	if err != nil {
-		return fmt.Errorf("read the transcript: %w", err)
-	}
-	defer f.Close()
-	b, err := readAtMost(f, ceremony.MaxTranscript)
-	if err != nil {
-		return fmt.Errorf("read the transcript: %w", err)
+		return err
 	}
 	r, err := ceremony.Verify(b, o)
 	if err != nil {
@@ -93,7 +90,7 @@ func (a *app) verifyCeremony(path string, o ceremony.VerifyOptions, text bool) e
 	if err := a.show(r, func(t *table) { reportTable(t, r) }); err != nil {
 		return err
 	}
-	if !r.KeyCompared {
+	if !r.KeyCompared && r.SigningKey != "" {
 		a.warn("the key is the transcript's own word: compare it with one that is known, or give --key")
 	}
 	if r.Outcome != ceremony.Done {
@@ -112,7 +109,10 @@ func reportTable(t *table, r *ceremony.Report) {
 	t.field("Began", r.Began.Format(time.RFC3339))
 	t.field("Ended", r.Ended.Format(time.RFC3339))
 	t.field("Document", r.Document.Name+" "+r.Document.SHA256+note(r.DocCompared, ", the same"))
-	t.field("HSM token", r.Token.Label+", serial "+r.Token.Serial+", "+r.Token.Manufacturer+" "+r.Token.Model)
+	if r.SigningKey != "" {
+		t.field("HSM token", r.Token.Label+", serial "+r.Token.Serial+", "+r.Token.Manufacturer+" "+r.Token.Model)
+	}
+	reportAct(t, r)
 	for _, k := range r.Keys {
 		t.field("Key", k.Label+", "+k.Type+note(k.Made, ", made by this ceremony"))
 	}
@@ -123,9 +123,52 @@ func reportTable(t *table, r *ceremony.Report) {
 	for _, f := range r.Files {
 		t.field("File", f.Name+" "+f.SHA256+note(f.Compared, ", the same")+note(!f.Compared, ", not compared"))
 	}
-	t.field("Signed by", "SHA-256 "+r.SigningKey+note(r.KeyCompared, ", the one that was given"))
+	if r.SigningKey == "" {
+		t.field("Signed by", "nobody")
+	} else {
+		t.field("Signed by", "SHA-256 "+r.SigningKey+note(r.KeyCompared, ", the one that was given"))
+	}
+	for _, s := range r.Approved {
+		t.field("Signed by", s.Custodian+", OpenPGP key "+s.Fingerprint+", "+s.Time.Format(time.RFC3339))
+	}
 	t.field("Tool", r.Tool)
 }
+
+// reportAct says what a server did.
+func reportAct(t *table, r *ceremony.Report) {
+	if r.Server == nil {
+		return
+	}
+	t.field("Server", r.Server.Address+", release "+r.Server.Release)
+	s := r.Act
+	if s == nil {
+		return
+	}
+	t.field("Cluster", s.Server.ClusterID)
+	if len(s.Given) > 0 {
+		t.field("Shares given", fmt.Sprintf("%s of the set %s", numbers(s.Given), s.FormerSet))
+	}
+	if s.Act != api.ActGenerateRoot {
+		t.field("New shares", fmt.Sprintf("%d, of which %d open, of the set %s", s.ShareSet.Shares, s.ShareSet.Threshold, s.ShareSet.SetID))
+	}
+	if len(s.Verified) > 0 {
+		t.field("Given back", numbers(s.Verified))
+	}
+	if s.NewPIN {
+		t.field("New PIN", "yes")
+	}
+	for i, share := range s.Shares {
+		t.field(fmt.Sprintf("Share %d", i+1), "encrypted to "+share.For)
+	}
+	if s.Root != nil {
+		t.field("Root token", "encrypted to "+s.Root.For)
+	}
+	for i, c := range s.ShareSet.Commitments {
+		t.field(fmt.Sprintf("Commitment %d", i), fmt.Sprintf("%x", c))
+	}
+}
+
+func numbers(list []int) string { return strings.Trim(fmt.Sprint(list), "[]") }
 
 // note is text if it applies.
 func note(applies bool, text string) string {

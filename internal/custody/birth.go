@@ -88,18 +88,18 @@ func handOver(keys []*pgpKey, i int, s *Share) (inHex, inBase64, fingerprint str
 	if len(keys) == 0 {
 		return s.Hex(), s.Base64(), "", nil
 	}
-	message, err := keys[i].encrypt([]byte(s.Hex()))
+	message, err := keys[i].Encrypt([]byte(s.Hex()))
 	if err != nil {
 		return "", "", "", err
 	}
-	return hex.EncodeToString(message), base64.StdEncoding.EncodeToString(message), keys[i].fingerprint, nil
+	return hex.EncodeToString(message), base64.StdEncoding.EncodeToString(message), keys[i].Fingerprint, nil
 }
 
 func (p *plan) handRoot(root string) (string, error) {
 	if p.rootPGPKey == nil {
 		return root, nil
 	}
-	message, err := p.rootPGPKey.encrypt([]byte(root))
+	message, err := p.rootPGPKey.Encrypt([]byte(root))
 	if err != nil {
 		return "", err
 	}

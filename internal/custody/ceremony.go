@@ -12,6 +12,7 @@ import (
 
 	"github.com/claviger/claviger/internal/custody/sss"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/pgp"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -98,11 +99,11 @@ func (c *Ceremony) keys() ([]*pgpKey, error) {
 	keys := make([]*pgpKey, n)
 	seen := map[string]string{}
 	for i, data := range c.Keys {
-		key, err := parsePGPKey(base64.StdEncoding.EncodeToString(data), now())
+		key, err := pgp.Parse(base64.StdEncoding.EncodeToString(data), now())
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "%s: %v", c.Names[i], err)
 		}
-		id := key.id()
+		id := key.ID()
 		if other, again := seen[id]; again {
 			return nil, fault.New(fault.Invalid, "%s and %s are the same OpenPGP key %s; each custodian needs a key of his own", other, c.Names[i], id)
 		}
@@ -110,9 +111,6 @@ func (c *Ceremony) keys() ([]*pgpKey, error) {
 	}
 	return keys, nil
 }
-
-// id is the key ID of the primary key, 16 hexadecimal digits in upper case.
-func (k *pgpKey) id() string { return fmt.Sprintf("%016X", k.entity.PrimaryKey.KeyId) }
 
 // handOut writes the shares of both PINs.
 func (c *Ceremony) handOut(made *newFileSet, keys []*pgpKey, ps *pins) error {
@@ -127,11 +125,11 @@ func (c *Ceremony) handOut(made *newFileSet, keys []*pgpKey, ps *pins) error {
 			return fmt.Errorf("share the PIN: %w", err)
 		}
 		for i, key := range keys {
-			message, err := key.encrypt([]byte(lines[i] + "\n"))
+			message, err := key.Encrypt([]byte(lines[i] + "\n"))
 			if err != nil {
 				return err
 			}
-			if err := made.write(key.id()+"."+p.kind+".gpg", message); err != nil {
+			if err := made.write(key.ID()+"."+p.kind+".gpg", message); err != nil {
 				return err
 			}
 		}

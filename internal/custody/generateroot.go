@@ -11,6 +11,7 @@ import (
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/op"
+	"github.com/claviger/claviger/internal/pgp"
 )
 
 // rootAttempt collects shares for a new root token. There is one at a time; it
@@ -19,7 +20,9 @@ type rootAttempt struct {
 	nonce string // "" while there is none
 	otp   []byte // nil with pgp
 	pgp   *pgpKey
-	given collection
+	// ceremony is what its signed statement is to name; "" makes none.
+	ceremony string
+	given    collection
 }
 
 func (a *rootAttempt) wipe() {
@@ -77,9 +80,9 @@ func (c *Custody) rootState() (*api.GenerateRootStatus, error) {
 		return nil, fault.New(fault.Sealed, "Vault is sealed")
 	}
 	s := &api.GenerateRootStatus{Nonce: c.root.nonce, Started: c.root.nonce != "", Progress: len(c.root.given.shares),
-		Required: c.root.given.needed(c.rec), OTPLength: c.opts.RootTokenLength}
+		Required: c.root.given.needed(c.rec), OTPLength: c.opts.RootTokenLength, Ceremony: c.root.ceremony}
 	if c.root.pgp != nil {
-		s.PGPFingerprint = c.root.pgp.fingerprint
+		s.PGPFingerprint = c.root.pgp.Fingerprint
 	}
 	return s, nil
 }
@@ -114,14 +117,17 @@ func (c *Custody) startRoot(_ context.Context, req *api.StartGenerateRoot) (*api
 }
 
 func (c *Custody) newAttempt(req *api.StartGenerateRoot) (*rootAttempt, error) {
-	a := &rootAttempt{nonce: uuid.NewString()}
+	if err := checkCeremony(req.Ceremony); err != nil {
+		return nil, err
+	}
+	a := &rootAttempt{nonce: uuid.NewString(), ceremony: req.Ceremony}
 	n := c.opts.RootTokenLength
 	switch {
 	case req.OTP != "" && req.PGPKey != "":
 		return nil, fault.New(fault.Invalid, "otp and pgp_key exclude each other: give one of both, or none")
 	case req.PGPKey != "":
 		var err error
-		if a.pgp, err = parsePGPKey(req.PGPKey, c.now()); err != nil {
+		if a.pgp, err = pgp.Parse(req.PGPKey, c.now()); err != nil {
 			return nil, fault.New(fault.Invalid, "pgp_key: %v", err)
 		}
 	case req.OTP != "":
@@ -232,13 +238,14 @@ func (c *Custody) makeRoot(ctx context.Context, a *rootAttempt) (*api.GenerateRo
 	}
 	n := a.given.set.T
 	s := &api.GenerateRootStatus{Nonce: a.nonce, Progress: n, Required: n, Started: true, Complete: true,
-		OTPLength: c.opts.RootTokenLength}
+		OTPLength: c.opts.RootTokenLength, Ceremony: a.ceremony}
 	if s.EncodedToken, err = a.encode([]byte(text)); err != nil {
 		return nil, err
 	}
 	s.EncodedRootToken = s.EncodedToken
+	s.Statement = c.attestRoot(ctx, a, s.EncodedToken)
 	if a.pgp != nil {
-		s.PGPFingerprint = a.pgp.fingerprint
+		s.PGPFingerprint = a.pgp.Fingerprint
 	}
 	c.log.Warn("A root token was made with the shares of custodians", "nonce", a.nonce)
 	return s, nil
@@ -248,7 +255,7 @@ func (c *Custody) makeRoot(ctx context.Context, a *rootAttempt) (*api.GenerateRo
 func (a *rootAttempt) encode(text []byte) (string, error) {
 	defer clear(text)
 	if a.pgp != nil {
-		message, err := a.pgp.encrypt(text)
+		message, err := a.pgp.Encrypt(text)
 		return base64.StdEncoding.EncodeToString(message), err
 	}
 	if len(a.otp) != len(text) {

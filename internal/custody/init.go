@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -160,7 +161,7 @@ func (c *Custody) settle(caller, ctx context.Context, tok token.Token, b *birth,
 	if err := c.start(ctx, tok, store.Keyring{key}); err != nil {
 		return err
 	}
-	if err := c.commit(caller, ctx, b); err != nil {
+	if err := c.commit(caller, ctx, tok, b); err != nil {
 		c.stop(tok)
 		return err
 	}
@@ -169,7 +170,7 @@ func (c *Custody) settle(caller, ctx context.Context, tok token.Token, b *birth,
 }
 
 // commit writes everything in one transaction.
-func (c *Custody) commit(caller, ctx context.Context, b *birth) error {
+func (c *Custody) commit(caller, ctx context.Context, tok token.Token, b *birth) error {
 	b.doing = "make the first records"
 	root, changes, err := c.opts.Hooks.Genesis(ctx)
 	if err != nil {
@@ -178,6 +179,11 @@ func (c *Custody) commit(caller, ctx context.Context, b *birth) error {
 	if b.result.RootToken, err = b.plan.handRoot(root); err != nil {
 		return err
 	}
+	statement, err := c.attestInit(ctx, tok, b)
+	if err != nil {
+		return err
+	}
+	b.doing = "make the first records"
 	mine, err := c.changes(ctx, b.rec)
 	if err != nil {
 		return err
@@ -186,7 +192,7 @@ func (c *Custody) commit(caller, ctx context.Context, b *birth) error {
 		return fault.Wrap(fault.Unavailable, err, "the caller went away and would not get the shares")
 	}
 	b.doing = "write to the database"
-	if err = c.opts.Store.Apply(ctx, append(mine, changes...)...); err != nil {
+	if err = c.opts.Store.Apply(ctx, slices.Concat(mine, statement, changes)...); err != nil {
 		return c.outcome(ctx, b.rec, err)
 	}
 	return nil

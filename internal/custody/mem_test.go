@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,7 +235,39 @@ func (t *memToken) Info() token.Info {
 }
 
 func (t *memToken) AuditKey(context.Context) (token.Stored, error) {
-	return token.Stored{Type: token.P256, Public: []byte("audit key")}, nil
+	return token.Stored{Type: token.P256, Public: auditPublic}, nil
+}
+
+// auditKey is that of every memToken.
+var auditKey, auditPublic = func() (*ecdsa.PrivateKey, []byte) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		panic(err)
+	}
+	return key, public
+}()
+
+func (t *memToken) Key(token.Stored) (token.Key, error) { return memAuditKey{t}, nil }
+
+// memAuditKey signs with auditKey: r and s, 32 bytes each.
+type memAuditKey struct{ *memToken }
+
+func (k memAuditKey) Do(_ context.Context, _ token.Op, items []token.Item) error {
+	if err := k.device.faults.step("token.Sign"); err != nil {
+		return err
+	}
+	for i := range items {
+		r, s, err := ecdsa.Sign(rand.Reader, auditKey, items[i].In)
+		if err != nil {
+			return err
+		}
+		items[i].Out = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	}
+	return nil
 }
 
 func (t *memToken) Provision(context.Context, bool) error {

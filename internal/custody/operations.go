@@ -14,6 +14,7 @@ import (
 // too; all that change something are written to the server's log.
 func (c *Custody) Operations() []*op.Operation {
 	return append(slices.Concat(c.statusOperations(), c.rotationOperations(), c.generateRootOperations(), c.rekeyOperations()),
+		c.statementOperation(),
 		op.Define(open("sys.share-set", "share-set", op.Read, "Shows what everybody may know of the shares: with it a custodian checks a share without the server."), c.opShareSet),
 		op.Define(open("sys.init-status", "init", op.Read, "Tells whether the server was initialised."), c.opInitStatus),
 		op.Define(open("sys.init", "init", op.Write, "Initialises the server, once: makes or adopts the HSM token, shares the unseal secret, returns the shares and the root token."), c.opInit),

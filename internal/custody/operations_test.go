@@ -37,7 +37,7 @@ func mustInvoke[T any](b *bed, name string, req any) *T {
 func TestOperationTable(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	guarded := map[string]bool{"sys.seal": true, "sys.hsm": true, "sys.key-status": true, "sys.ha-status": true,
+	guarded := map[string]bool{"sys.seal": true, "sys.hsm": true, "sys.key-status": true, "sys.ha-status": true, "sys.ceremony": true,
 		"sys.rotate.config.read": true, "sys.rotate.keyring.config.read": true}
 	sudo := map[string]bool{"sys.seal": true, "sys.rotate": true, "sys.rotate.keyring": true, "sys.rotate.config": true, "sys.rotate.keyring.config": true}
 	for _, name := range []string{"status", "start", "cancel", "update"} {
@@ -71,7 +71,7 @@ func TestOperationTable(t *testing.T) {
 			t.Errorf("%s: sudo %v, bare %v", o.Name, o.Sudo, o.Bare)
 		}
 	}
-	if len(b.c.Operations()) != 61 {
+	if len(b.c.Operations()) != 62 {
 		t.Errorf("%d operations", len(b.c.Operations()))
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
+	"github.com/claviger/claviger/internal/pgp"
 )
 
 // gnupg is a GnuPG home of one test.
@@ -139,7 +140,7 @@ func TestInitPGPRefused(t *testing.T) {
 		"no base64":     {keys: []string{b64(good), "!!"}, want: "key 2 of 2: it is neither base64"},
 		"empty":         {keys: []string{"", b64(good)}, want: "key 1 of 2: it is neither base64"},
 		"no key":        {keys: []string{b64([]byte("not a key")), b64(good)}, want: "key 1 of 2: it is no OpenPGP public key"},
-		"broken armor":  {keys: []string{armorStart + "PUBLIC KEY BLOCK-----\n\nAAAA", b64(good)}, want: "key 1 of 2: it is no OpenPGP public key"},
+		"broken armor":  {keys: []string{"-----BEGIN PGP " + "PUBLIC KEY BLOCK-----\n\nAAAA", b64(good)}, want: "key 1 of 2: it is no OpenPGP public key"},
 		"cut":           {keys: []string{b64(good), b64(good[:len(good)/2])}, want: "key 2 of 2"},
 		"two in one":    {keys: []string{b64(append(slices.Clone(good), signer...)), b64(good)}, want: "key 1 of 2: there are 2 keys"},
 		"private":       {keys: []string{b64(g.run(nil, "--export-secret-keys", "good@example.org")), b64(good)}, want: "this is a private key"},
@@ -194,12 +195,12 @@ func TestPGPKeyVersions(t *testing.T) {
 			t.Fatal("serialize the key")
 		}
 		for _, text := range []string{base64.StdEncoding.EncodeToString(public.Bytes()), armored.String(), "\n" + armored.String()} {
-			key, err := parsePGPKey(text, now)
+			key, err := pgp.Parse(text, now)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			plain := []byte("a share")
-			message, err := key.encrypt(plain)
+			message, err := key.Encrypt(plain)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,15 +230,15 @@ func FuzzParsePGPKey(f *testing.F) {
 	}
 	f.Add(public.Bytes())
 	f.Add(public.Bytes()[:40])
-	f.Add([]byte(armorStart + "PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----"))
+	f.Add([]byte("-----BEGIN PGP " + "PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----"))
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, text := range []string{base64.StdEncoding.EncodeToString(data), string(data)} {
-			key, err := parsePGPKey(text, now)
+			key, err := pgp.Parse(text, now)
 			if err != nil {
 				continue
 			}
-			if _, err := key.encrypt([]byte("a share")); err != nil {
+			if _, err := key.Encrypt([]byte("a share")); err != nil {
 				t.Fatalf("a key was accepted that can't be encrypted to: %v", err)
 			}
 		}

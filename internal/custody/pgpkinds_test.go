@@ -9,6 +9,8 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/claviger/claviger/internal/pgp"
 )
 
 // Keys of all kinds that GnuPG makes are encrypted to, and GnuPG decrypts. Those that
@@ -33,11 +35,11 @@ func TestPGPKindsOfGnuPG(t *testing.T) {
 		signOnly := g.run(nil, "--export", upper)
 		g.run(nil, "--quick-add-key", upper, k.sub, "encr", "never")
 		good := g.run(nil, "--export", upper)
-		key, err := parsePGPKey(base64.StdEncoding.EncodeToString(good), time.Now())
+		key, err := pgp.Parse(base64.StdEncoding.EncodeToString(good), time.Now())
 		if err != nil {
 			t.Fatalf("%s: %v", k.name, err)
 		}
-		message, err := key.encrypt([]byte("a share"))
+		message, err := key.Encrypt([]byte("a share"))
 		if err != nil {
 			t.Fatalf("%s: %v", k.name, err)
 		}
@@ -61,7 +63,7 @@ func TestPGPKindsOfGnuPG(t *testing.T) {
 			"has expired":        {expires, later, "it has expired"},
 			"was revoked":        {revoked, time.Now(), "it was revoked"},
 		} {
-			_, err := parsePGPKey(base64.StdEncoding.EncodeToString(x.public), x.at)
+			_, err := pgp.Parse(base64.StdEncoding.EncodeToString(x.public), x.at)
 			if err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), print) || !strings.Contains(err.Error(), id) {
 				t.Errorf("%s, %s: %v", k.name, what, err)
 			}
@@ -97,14 +99,14 @@ func TestPGPKindsOfLibrary(t *testing.T) {
 				return e
 			}
 			e := entity(0)
-			key, err := parsePGPKey(serialized(t, e), time.Now())
+			key, err := pgp.Parse(serialized(t, e), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := k.config.V6Keys; (len(key.fingerprint) == 64) != got {
-				t.Errorf("fingerprint %s", key.fingerprint)
+			if got := k.config.V6Keys; (len(key.Fingerprint) == 64) != got {
+				t.Errorf("fingerprint %s", key.Fingerprint)
 			}
-			message, err := key.encrypt([]byte("a share"))
+			message, err := key.Encrypt([]byte("a share"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +125,7 @@ func TestPGPKindsOfLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			for want, e := range map[string]*openpgp.Entity{"it has expired": old, "no part that is meant for encryption": signer, "it was revoked": gone} {
-				_, err := parsePGPKey(serialized(t, e), time.Now())
+				_, err := pgp.Parse(serialized(t, e), time.Now())
 				if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), `("Ada <ada@example.org>")`) {
 					t.Errorf("%s: %v", want, err)
 				}

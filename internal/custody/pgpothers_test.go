@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/claviger/claviger/internal/pgp"
 )
 
 // other is an OpenPGP program of other people with the key of a custodian.
@@ -102,7 +104,7 @@ func TestPGPOthers(t *testing.T) {
 				t.Skipf("%s is not installed (Debian package %s)", p.name, p.name)
 			}
 			o := &outside{t: t, dir: t.TempDir()}
-			key, err := parsePGPKey(string(p.make(o)), time.Now())
+			key, err := pgp.Parse(string(p.make(o)), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +113,7 @@ func TestPGPOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			inHex, _, fingerprint, err := handOver([]*pgpKey{nil, nil, key}, 2, &shares[2])
-			if err != nil || fingerprint != key.fingerprint {
+			if err != nil || fingerprint != key.Fingerprint {
 				t.Fatal(err)
 			}
 			plain := p.decrypt(o, o.write("message", unhex(t, inHex)))

@@ -20,6 +20,7 @@ type plan struct {
 	transferable bool
 	pgpKeys      []*pgpKey // none, or n
 	rootPGPKey   *pgpKey
+	ceremony     string
 	state        token.State
 	envelope     *envelope // with KindAuto
 }
@@ -29,12 +30,15 @@ func (c *Custody) plan(ctx context.Context, req *api.Init) (_ *plan, err error) 
 	if err := c.checkFresh(ctx); err != nil {
 		return nil, err
 	}
-	p := &plan{n: req.SecretShares, t: req.SecretThreshold, transferable: req.TransferableKEK}
+	p := &plan{n: req.SecretShares, t: req.SecretThreshold, transferable: req.TransferableKEK, ceremony: req.Ceremony}
 	defer func() {
 		if err != nil {
 			p.wipe()
 		}
 	}()
+	if err := checkCeremony(p.ceremony); err != nil {
+		return nil, err
+	}
 	if err := c.planKind(ctx, p, req); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package custody
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -20,17 +21,20 @@ type rekeyAttempt struct {
 	backup bool
 	verify bool
 	newPIN bool
-	given  collection
-	fresh  *freshShares // made, and waiting for their verification
+	// ceremony is what its signed statement is to name; "" makes none.
+	ceremony string
+	given    collection
+	fresh    *freshShares // made, and waiting for their verification
 }
 
 // freshShares are new shares that are not in force.
 type freshShares struct {
 	nonce  string // of the verification
 	set    *Set
-	key    []byte     // that the new shares open
-	from   *opening   // what the shares in force open
-	backup *backupRec // nil without
+	key    []byte             // that the new shares open
+	from   *opening           // what the shares in force open
+	backup *backupRec         // nil without
+	handed []api.StatedResult // the encrypted shares
 	given  collection
 }
 
@@ -52,7 +56,7 @@ func (a *rekeyAttempt) wipe() {
 func (a *rekeyAttempt) fingerprints() []string {
 	var list []string
 	for _, k := range a.keys {
-		list = append(list, k.fingerprint)
+		list = append(list, k.Fingerprint)
 	}
 	return list
 }
@@ -105,7 +109,7 @@ func (c *Custody) rekeyState() (*api.RekeyStatus, error) {
 	}
 	a := &c.rekey
 	s := &api.RekeyStatus{Nonce: a.nonce, Started: a.nonce != "", T: a.t, N: a.n, Progress: len(a.given.shares),
-		Required: a.given.needed(c.rec), PGPFingerprints: a.fingerprints(), Backup: a.backup, VerificationRequired: a.verify, NewPIN: a.newPIN}
+		Required: a.given.needed(c.rec), PGPFingerprints: a.fingerprints(), Backup: a.backup, VerificationRequired: a.verify, NewPIN: a.newPIN, Ceremony: a.ceremony}
 	if a.fresh != nil {
 		s.VerificationNonce = a.fresh.nonce
 	}
@@ -114,8 +118,8 @@ func (c *Custody) rekeyState() (*api.RekeyStatus, error) {
 
 func (c *Custody) startRekey(ctx context.Context, req *api.StartRekey) (*api.RekeyStatus, error) {
 	a := rekeyAttempt{nonce: uuid.NewString(), n: req.SecretShares, t: req.SecretThreshold, backup: req.Backup,
-		verify: req.RequireVerification, newPIN: req.NewPIN}
-	if err := checkNumbers(a.n, a.t); err != nil {
+		verify: req.RequireVerification, newPIN: req.NewPIN, ceremony: req.Ceremony}
+	if err := errors.Join(checkNumbers(a.n, a.t), checkCeremony(a.ceremony)); err != nil {
 		return nil, err
 	}
 	switch {
@@ -269,6 +273,7 @@ func (c *Custody) makeShares(ctx context.Context) (_ *api.RekeyStatus, err error
 		if err := c.commitRekey(ctx, &a, f, true); err != nil {
 			return nil, err
 		}
+		s.Statement = c.attestRekey(ctx, &a, f)
 		c.endRekey()
 		return s, nil
 	}
@@ -303,7 +308,7 @@ func (a *rekeyAttempt) makeFresh(from *opening) (*freshShares, *api.RekeyStatus,
 	f := &freshShares{set: set, key: key, from: from}
 	needed := a.given.set.T
 	s := &api.RekeyStatus{Nonce: a.nonce, Started: true, Complete: true, T: a.t, N: a.n, Progress: needed, Required: needed,
-		PGPFingerprints: a.fingerprints(), Backup: a.backup, VerificationRequired: a.verify, NewPIN: a.newPIN, ShareSet: publicSet(set)}
+		PGPFingerprints: a.fingerprints(), Backup: a.backup, VerificationRequired: a.verify, NewPIN: a.newPIN, Ceremony: a.ceremony, ShareSet: publicSet(set)}
 	if a.verify {
 		f.nonce = uuid.NewString()
 		s.VerificationNonce = f.nonce
@@ -321,6 +326,7 @@ func (a *rekeyAttempt) makeFresh(from *opening) (*freshShares, *api.RekeyStatus,
 		}
 		s.Keys, s.KeysBase64 = append(s.Keys, inHex), append(s.KeysBase64, inBase64)
 	}
+	f.handed = handedOver(a.keys, s.KeysBase64)
 	if a.backup {
 		f.backup = newBackup(s)
 	}

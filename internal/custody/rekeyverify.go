@@ -72,7 +72,8 @@ func (c *Custody) giveVerify(ctx context.Context, req *api.GiveRekeyShare) (*api
 		return nil, err
 	}
 	f := a.fresh
-	return &api.RekeyVerifyStatus{Nonce: f.nonce, Started: true, T: f.set.T, N: f.set.N, Progress: f.set.T, Complete: true}, nil
+	return &api.RekeyVerifyStatus{Nonce: f.nonce, Started: true, T: f.set.T, N: f.set.N, Progress: f.set.T, Complete: true,
+		Statement: c.attestRekey(ctx, a, f)}, nil
 }
 
 // collectVerify returns the attempt once the new shares are enough.

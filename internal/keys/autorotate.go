@@ -64,8 +64,8 @@ type Run func(ctx context.Context, verb op.Verb, path string, request any, do fu
 
 // KeepRotated rotates the keys that are due, now and then, until ctx ends. While
 // the server is sealed it does nothing; what became due then is rotated once
-// after it.
-func (s *Service) KeepRotated(ctx context.Context, run Run) {
+// after it. mounted returns the mounts of the engine: paths to their names.
+func (s *Service) KeepRotated(ctx context.Context, mounted func() map[string]string, run Run) {
 	ticker := time.NewTicker(s.rotateEvery)
 	defer ticker.Stop()
 	for {
@@ -74,7 +74,7 @@ func (s *Service) KeepRotated(ctx context.Context, run Run) {
 			return
 		case <-ticker.C:
 		}
-		if err := s.RotateDue(ctx, run); err != nil && fault.KindOf(err) != fault.Sealed && ctx.Err() == nil {
+		if err := s.RotateDue(ctx, mounted(), run); err != nil && fault.KindOf(err) != fault.Sealed && ctx.Err() == nil {
 			s.log.Warn("keys that are due are not rotated yet; it is tried again soon", "error", err)
 		}
 	}
@@ -83,7 +83,11 @@ func (s *Service) KeepRotated(ctx context.Context, run Run) {
 // RotateDue adds a version to every key whose newest version is as old as the
 // key's auto_rotate_period. A key that can't be rotated is logged and does not
 // keep others from it; the error concerns them all.
-func (s *Service) RotateDue(ctx context.Context, run Run) error {
+func (s *Service) RotateDue(ctx context.Context, mounted map[string]string, run Run) error {
+	paths := make(map[string]string, len(mounted)) // by the names
+	for path, name := range mounted {
+		paths[name] = path
+	}
 	if _, err := s.token.Get(); err != nil {
 		return tokenFault(err, "rotate keys")
 	}
@@ -95,7 +99,7 @@ func (s *Service) RotateDue(ctx context.Context, run Run) error {
 		}
 		for i := range page {
 			after = page[i].Key
-			err := s.lookAt(ctx, &page[i], run)
+			err := s.lookAt(ctx, &page[i], paths, run)
 			if err != nil && (ofWhole(err) || ctx.Err() != nil) {
 				return err
 			}
@@ -110,7 +114,7 @@ func (s *Service) RotateDue(ctx context.Context, run Run) error {
 }
 
 // lookAt rotates the key of a record if it is due, and notes when to look again.
-func (s *Service) lookAt(ctx context.Context, e *store.Entry, run Run) error {
+func (s *Service) lookAt(ctx context.Context, e *store.Entry, paths map[string]string, run Run) error {
 	var r autoRotateRecord
 	err := e.Decode(&r)
 	if err == nil {
@@ -125,6 +129,10 @@ func (s *Service) lookAt(ctx context.Context, e *store.Entry, run Run) error {
 	}
 	slash := strings.LastIndexByte(e.Key, '/') + 1
 	n := keyName{e.Key[:slash], e.Key[slash:]}
+	at, ok := paths[n.mount]
+	if !ok {
+		return nil // it is being removed
+	}
 	k, err := s.key(ctx, n)
 	if errors.Is(err, errNoKey) || err == nil && k.meta.AutoRotate == 0 {
 		return s.noteAfter(ctx, s.store.Remove(tableAutoRotate, e.Key, e.Version))
@@ -142,7 +150,7 @@ func (s *Service) lookAt(ctx context.Context, e *store.Entry, run Run) error {
 	period := time.Duration(k.meta.AutoRotate) * time.Second
 	next := newest.created.Add(period)
 	if !now.Before(next) {
-		if err := s.rotateDue(ctx, k, run); err != nil {
+		if err := s.rotateDue(ctx, k, at, run); err != nil {
 			return err
 		}
 		next = now.Add(period)
@@ -164,12 +172,12 @@ func (s *Service) noteAfter(ctx context.Context, change store.Change) error {
 	return storeFault(err, "note when a key is due")
 }
 
-// rotateDue rotates k unless that, or a change of its rules, happened meanwhile:
+// rotateDue rotates k, whose mount is at a path, unless that, or a change of its rules, happened meanwhile:
 // whoever else found it due too has written another newest version first.
-func (s *Service) rotateDue(ctx context.Context, k *key, run Run) error {
+func (s *Service) rotateDue(ctx context.Context, k *key, at string, run Run) error {
 	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
 	defer cancel()
-	path := k.name.mount + "keys/" + k.name.name + "/rotate"
+	path := at + "keys/" + k.name.name + "/rotate"
 	return run(ctx, op.Write, path, &api.KeyName{Name: k.name.name}, func(ctx context.Context, _ *op.Call) (any, error) {
 		k, err := s.rotate(ctx, k, func(now *key) error {
 			if now.meta.Latest != k.meta.Latest || now.meta.AutoRotate != k.meta.AutoRotate {

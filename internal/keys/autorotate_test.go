@@ -59,7 +59,7 @@ func (r *rotator) run(ctx context.Context, verb op.Verb, path string, request an
 // look rotates what is due and returns what was done.
 func (e *env) look(r *rotator) []string {
 	e.t.Helper()
-	must(e.t, e.RotateDue(bg, r.run))
+	must(e.t, e.RotateDue(bg, atTransit, r.run))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	paths := r.paths
@@ -120,7 +120,7 @@ func TestAutoRotateInterrupted(t *testing.T) {
 	e.makeAs(api.CreateKey{Name: "k", AutoRotatePeriod: 3600})
 	r.pass(time.Hour)
 	r.err = fault.New(fault.Unavailable, "the audit record can't be written")
-	if err := e.RotateDue(bg, r.run); fault.KindOf(err) != fault.Unavailable || e.latest("k") != 1 {
+	if err := e.RotateDue(bg, atTransit, r.run); fault.KindOf(err) != fault.Unavailable || e.latest("k") != 1 {
 		t.Fatal(err)
 	}
 	r.err = nil
@@ -149,7 +149,7 @@ func TestAutoRotateTwice(t *testing.T) {
 		r.mu.Lock()
 		r.first = nil
 		r.mu.Unlock()
-		must(t, other.RotateDue(bg, r.run))
+		must(t, other.RotateDue(bg, atTransit, r.run))
 	}
 	if done := e.look(r); len(done) != 2 {
 		t.Errorf("%q, want both to try", done)
@@ -166,7 +166,7 @@ func TestAutoRotateSealed(t *testing.T) {
 	e.makeAs(api.CreateKey{Name: "k", AutoRotatePeriod: 3600})
 	r.pass(72 * time.Hour)
 	tok := e.holder.Set(nil)
-	if err := e.RotateDue(bg, r.run); fault.KindOf(err) != fault.Sealed {
+	if err := e.RotateDue(bg, atTransit, r.run); fault.KindOf(err) != fault.Sealed {
 		t.Fatal(err)
 	}
 	e.holder.Set(tok)
@@ -184,7 +184,7 @@ func TestKeepRotated(t *testing.T) {
 	e.rotateEvery = time.Millisecond
 	ctx, cancel := context.WithCancel(bg)
 	ended := make(chan struct{})
-	go func() { e.KeepRotated(ctx, r.run); close(ended) }()
+	go func() { e.KeepRotated(ctx, func() map[string]string { return atTransit }, r.run); close(ended) }()
 	for start := time.Now(); e.latest("k") != 2; time.Sleep(time.Millisecond) {
 		if time.Since(start) > time.Minute {
 			t.Fatal("not rotated")
@@ -326,3 +326,6 @@ func TestAutoRotateGoesOn(t *testing.T) {
 		t.Errorf("versions %d and %d", e.latest("a"), e.latest("k"))
 	}
 }
+
+// atTransit is the mount of the tests' keys.
+var atTransit = map[string]string{"transit/": "transit/"}

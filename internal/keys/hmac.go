@@ -14,7 +14,7 @@ import (
 // with the HMAC secret that every version has beside the key. A batch always
 // succeeds as a whole; its items say how they fared.
 func (s *Service) hmac(ctx context.Context, c *op.Call, r *api.HMAC) (*api.HMACResult, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, msgNoEncryptionKey)
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, msgNoEncryptionKey)
 	if err != nil {
 		return nil, err
 	}

@@ -105,6 +105,16 @@ func (s *Service) find(ctx context.Context, mount, name, missing string) (*key, 
 	return k, orMissing(err, missing)
 }
 
+// findThis is find for callers who know which key they mean: one of another id
+// that has the name now is none. An empty id means whichever has the name.
+func (s *Service) findThis(ctx context.Context, mount, name, id, missing string) (*key, error) {
+	k, err := s.find(ctx, mount, name, missing)
+	if err == nil && id != "" && id != k.meta.ID {
+		return nil, orMissing(errNoKey, missing)
+	}
+	return k, err
+}
+
 // key returns a loaded key, or errNoKey.
 func (s *Service) key(ctx context.Context, n keyName) (*key, error) {
 	if _, err := s.token.Get(); err != nil {

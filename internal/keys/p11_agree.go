@@ -13,7 +13,7 @@ import (
 
 // p11Agree is CKM_ECDH1_DERIVE without a KDF. The secret is the caller's.
 func (s *Service) p11Agree(ctx context.Context, c *op.Call, r *api.P11Agree) (*api.P11Shared, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, "key not found")
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, "key not found")
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ const (
 )
 
 func (s *Service) p11Encrypt(ctx context.Context, c *op.Call, r *api.P11Cipher) (*api.P11Output, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, msgNoEncryptionKey)
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, msgNoEncryptionKey)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *Service) sealBare(ctx context.Context, n keyName, v *version, nonce, aa
 }
 
 func (s *Service) p11Decrypt(ctx context.Context, c *op.Call, r *api.P11Cipher) (*api.P11Output, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, msgNoEncryptionKey)
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, msgNoEncryptionKey)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 
 // p11Settings changes what PKCS#11 shows of a key; all of the request or nothing.
 func (s *Service) p11Settings(ctx context.Context, c *op.Call, r *api.P11Settings) (*api.P11Key, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, "key not found")
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, "key not found")
 	if err != nil {
 		return nil, err
 	}

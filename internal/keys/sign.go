@@ -13,7 +13,7 @@ import (
 // sign signs one input or a batch. A batch always succeeds as a whole; its
 // items say how they fared.
 func (s *Service) sign(ctx context.Context, c *op.Call, r *api.Sign) (*api.Signature, error) {
-	k, err := s.find(ctx, c.Mount, r.Name, msgNoSigningKey)
+	k, err := s.findThis(ctx, c.Mount, r.Name, r.KeyID, msgNoSigningKey)
 	if err != nil {
 		return nil, err
 	}

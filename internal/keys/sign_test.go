@@ -289,3 +289,18 @@ func TestNoHMACInToken(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "has no HMAC secret")
 	e.sig(api.Sign{Name: "k", Input: []byte("m")})
 }
+
+// Who names the key by its id gets no signature of another that has its name now.
+func TestSignWithKeyID(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, false)
+	e.makeAs(api.CreateKey{Name: "k", Type: "ecdsa-p256"})
+	k, err := e.find(bg, "transit/", "k", "")
+	must(t, err)
+	for id, ok := range map[string]bool{"": true, k.meta.ID: true, "another": false} {
+		_, err := e.sign(bg, call(), &api.Sign{Name: "k", KeyID: id, Input: []byte("x")})
+		if (err == nil) != ok {
+			t.Errorf("key_id %q: %v", id, err)
+		}
+	}
+}

@@ -70,6 +70,7 @@ func (s *Service) setKey(ctx context.Context, c *Caller, e *entry, template Attr
 // settle changes the settings of a key, and returns the object as it is then.
 func (s *Service) settle(ctx context.Context, c *Caller, e *entry, q *api.P11Settings) (*Object, error) {
 	key := &api.P11Key{}
+	q.KeyID = e.record
 	err := s.call(ctx, c, Call{Verb: Write, Path: e.mount + "pkcs11/" + e.key.Name + "/settings"}, q, key)
 	if err != nil {
 		return nil, ofObject(s.failed(ctx, c, e, err, CKR_ATTRIBUTE_VALUE_INVALID))
@@ -222,7 +223,15 @@ func (s *Service) Destroy(ctx context.Context, c *Caller, handle uint64) error {
 }
 
 func (s *Service) destroyKey(ctx context.Context, c *Caller, e *entry) error {
-	err := s.call(ctx, c, Call{Verb: Delete, Path: e.mount + "keys/" + e.key.Name, Repeatable: true}, nil, nil)
+	// Another key may have the name by now.
+	now, err := s.refresh(ctx, c, s.view(c), e)
+	if err != nil {
+		return s.explain(ctx, c, err, CKR_FUNCTION_FAILED)
+	}
+	if now == nil || now.key.Name != e.key.Name {
+		return fail(CKR_OBJECT_HANDLE_INVALID, "the key is gone")
+	}
+	err = s.call(ctx, c, Call{Verb: Delete, Path: e.mount + "keys/" + e.key.Name, Repeatable: true}, nil, nil)
 	if err != nil {
 		return ofObject(s.failed(ctx, c, e, err, CKR_ACTION_PROHIBITED))
 	}
@@ -246,7 +255,7 @@ func (s *Service) Keep(ctx context.Context, c *Caller, handles []uint64) error {
 		e, err := s.resolve(ctx, c, handle, CKR_OBJECT_HANDLE_INVALID)
 		if err == nil && e.key != nil && e.key.Session {
 			path := e.mount + "pkcs11/" + e.key.Name + "/settings"
-			err = s.call(ctx, c, Call{Verb: Write, Path: path, Repeatable: true}, &api.P11Settings{}, nil)
+			err = s.call(ctx, c, Call{Verb: Write, Path: path, Repeatable: true}, &api.P11Settings{KeyID: e.record}, nil)
 			if err != nil {
 				err = s.failed(ctx, c, e, err, CKR_FUNCTION_FAILED)
 			}

@@ -123,7 +123,7 @@ func (s *Service) crypt(ctx context.Context, c *Caller, handle uint64, q *api.P1
 	if what == "encrypt" && !e.version.Signs {
 		return nil, errNotNew
 	}
-	q.Version, q.Input = e.version.Version, data
+	q.KeyID, q.Version, q.Input = e.record, e.version.Version, data
 	if q.Input == nil {
 		q.Input = []byte{}
 	}

@@ -42,7 +42,7 @@ func (s *Service) Derive(ctx context.Context, c *Caller, k Key, m *Mechanism, te
 		return nil, err
 	}
 	var shared api.P11Shared
-	q := &api.P11Agree{Version: e.version.Version, Public: peer}
+	q := &api.P11Agree{KeyID: e.record, Version: e.version.Version, Public: peer}
 	err = s.call(ctx, c, Call{Verb: Write, Path: e.mount + "pkcs11/" + e.key.Name + "/agree", Repeatable: true}, q, &shared)
 	if err != nil {
 		return nil, s.failed(ctx, c, e, err, CKR_KEY_FUNCTION_NOT_PERMITTED)

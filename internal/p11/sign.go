@@ -134,8 +134,8 @@ func (in *toSign) pss(k *kind, m *Mechanism) error {
 		return fail(CKR_DATA_LEN_RANGE, "a digest of the hash has %d bytes, not %d", h.Size(), len(in.input))
 	}
 	most := (k.bits-1+7)/8 - h.Size() - 2 // RFC 8017 section 9.1.1
-	if most < 1 || m.PSS.Salt > uint64(most) || m.PSS.Salt == 0 {
-		return fail(CKR_MECHANISM_PARAM_INVALID, "a salt of %d bytes is not possible: with this key and hash it has 1 to %d", m.PSS.Salt, most)
+	if most < 0 || m.PSS.Salt > uint64(most) {
+		return fail(CKR_MECHANISM_PARAM_INVALID, "a salt of %d bytes is not possible: with this key and hash it has 0 to %d", m.PSS.Salt, most)
 	}
 	in.salt = int(m.PSS.Salt)
 	return nil
@@ -187,7 +187,7 @@ func (in *toSign) eddsa(m *Mechanism) error {
 
 // signThere asks the server for a signature.
 func (s *Service) signThere(ctx context.Context, c *Caller, e *entry, in *toSign) ([]byte, error) {
-	q := &api.Sign{Input: in.input, KeyVersion: e.version.Version, Prehashed: true, HashAlgorithm: hashNames[in.hash]}
+	q := &api.Sign{Input: in.input, KeyID: e.record, KeyVersion: e.version.Version, Prehashed: true, HashAlgorithm: hashNames[in.hash]}
 	if q.Input == nil {
 		q.Input = []byte{}
 	}
@@ -200,6 +200,9 @@ func (s *Service) signThere(ctx context.Context, c *Caller, e *entry, in *toSign
 		}
 	case padPSS:
 		q.SignatureAlgorithm, q.SaltLength = "pss", strconv.Itoa(in.salt)
+		if in.salt == 0 {
+			q.SaltLength = "none" // 0 lets the server choose
+		}
 	case padECDSA:
 		q.MarshalingAlgorithm, decode = "jws", base64.RawURLEncoding
 	case padEdDSA:
@@ -248,7 +251,7 @@ func (s *Service) mac(ctx context.Context, c *Caller, e *entry, sig signature, m
 	if err != nil {
 		return nil, err
 	}
-	q := &api.HMAC{Algorithm: hashNames[sig.hash], Input: data, KeyVersion: e.version.Version}
+	q := &api.HMAC{Algorithm: hashNames[sig.hash], Input: data, KeyID: e.record, KeyVersion: e.version.Version}
 	if q.Input == nil {
 		q.Input = []byte{}
 	}

@@ -113,6 +113,7 @@ func (in *toSign) verify(public any, signed []byte) error {
 			return fail(CKR_SIGNATURE_LEN_RANGE, "a signature of this key has %d bytes, not %d", p.Size(), len(signed))
 		}
 		if in.pad == padPSS {
+			// A length of 0 accepts every salt: package rsa has no other way to say so.
 			ok = rsa.VerifyPSS(p, in.hash, in.input, signed, &rsa.PSSOptions{SaltLength: in.salt, Hash: in.hash}) == nil
 		} else {
 			ok = rsa.VerifyPKCS1v15(p, in.hash, in.input, signed) == nil

@@ -13,7 +13,7 @@ import (
 )
 
 // A rotation that is due is recorded as the server's own operation, with intent
-// and outcome. Another service on the same store and token lives in the future.
+// and outcome, by the path that the mount has now. Another service on the same store and token lives in the future.
 func TestAutoRotationIsRecorded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -26,8 +26,11 @@ func TestAutoRotationIsRecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if status := do(t, s, "POST", "sys/remount", "root", map[string]any{"from": "transit", "to": "moved/here"}, nil); status >= 300 {
+		t.Fatalf("status %d", status)
+	}
 	for range 2 {
-		if err := future.RotateDue(t.Context(), s.guard.System); err != nil {
+		if err := future.RotateDue(t.Context(), s.guard.Mounted(keys.MountKind), s.guard.System); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +44,7 @@ func TestAutoRotationIsRecorded(t *testing.T) {
 	}
 	for i, want := range []string{`"type":"request"`, `"type":"response"`} {
 		line := string(lines[i])
-		if !regexp.MustCompile(want+`.*"path":"transit/keys/k/rotate","display_name":"system","data":\{"name":"k"`).MatchString(line) || regexp.MustCompile(`"accessor"|"error"|"remote"`).MatchString(line) {
+		if !regexp.MustCompile(want+`.*"path":"moved/here/keys/k/rotate","display_name":"system","data":\{"name":"k"`).MatchString(line) || regexp.MustCompile(`"accessor"|"error"|"remote"`).MatchString(line) {
 			t.Errorf("%s", line)
 		}
 	}

@@ -139,6 +139,7 @@ var matrixRows = map[string]matrixRow{
 	"sys.rotate-recovery.backup":         {path: "rotate/recovery/backup", status: 400},
 	"sys.rotate-recovery.backup.delete":  {path: "rotate/recovery/backup", status: 204},
 	"sys.share-set":                      {path: "share-set", status: 200},
+	"sys.ceremony":                       {path: "ceremony/rekey", status: 404, unknown: "ceremony/unseal"},
 
 	"sys.audit.list":              {path: "audit", status: 200},
 	"sys.audit.enable":            {path: "audit/other", body: `{"type":"file"}`, status: 400, takesAny: "refuses every device"},

@@ -135,6 +135,7 @@ func signs(t *testing.T, s *Server, socket string) {
 		{"rsa-2048", p11.CKM_SHA1_RSA_PKCS_PSS, pss(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1, 20), crypto.SHA1, false, 256},
 		{"rsa-2048", p11.CKM_SHA224_RSA_PKCS_PSS, pss(p11.CKM_SHA224, p11.CKG_MGF1_SHA224, 28), crypto.SHA224, false, 256},
 		{"rsa-2048", p11.CKM_SHA256_RSA_PKCS_PSS, pss(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, 11), crypto.SHA256, false, 256},
+		{"rsa-2048", p11.CKM_SHA256_RSA_PKCS_PSS, pss(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, 0), crypto.SHA256, false, 256},
 		{"rsa-2048", p11.CKM_SHA384_RSA_PKCS_PSS, pss(p11.CKM_SHA384, p11.CKG_MGF1_SHA384, 48), crypto.SHA384, false, 256},
 		{"rsa-2048", p11.CKM_SHA512_RSA_PKCS_PSS, pss(p11.CKM_SHA512, p11.CKG_MGF1_SHA512, 190), crypto.SHA512, false, 256},
 		{"ecdsa-p256", p11.CKM_ECDSA, nil, crypto.SHA256, true, 64},
@@ -356,7 +357,10 @@ path "transit/keys/*" { capabilities = ["read"] }`}, nil)
 	if status := do(t, s, "DELETE", "transit/keys/a", "root", nil, nil); status != 204 {
 		t.Fatal(status)
 	}
-	do(t, s, "POST", "transit/keys/a", "root", map[string]any{"type": "ecdsa-p256"}, nil)
+	do(t, s, "POST", "transit/keys/a", "root", map[string]any{"type": "ecdsa-p256", "deletion_allowed": true}, nil)
+	if _, err := root.Sign(handle, p11.CKM_ECDSA, nil, false, make([]byte, 32)); Code(err) != p11.CKR_KEY_HANDLE_INVALID {
+		t.Errorf("the old handle, at once: %v", err)
+	}
 	if theOne(t, root, p11.CKO_PRIVATE_KEY, "a").Handle == handle {
 		t.Error("the new key has the old one's handle")
 	}

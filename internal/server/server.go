@@ -239,7 +239,9 @@ func (s *Server) Run(ctx context.Context) error {
 	untilDone, stop := context.WithCancel(ctx)
 	defer stop()
 	background.Go(func() { s.tidyTokens(untilDone) })
-	background.Go(func() { s.keys.KeepRotated(untilDone, s.guard.System) })
+	background.Go(func() {
+		s.keys.KeepRotated(untilDone, func() map[string]string { return s.guard.Mounted(keys.MountKind) }, s.guard.System)
+	})
 	background.Go(func() {
 		s.keys.KeepSessions(untilDone, func() map[string]string { return s.guard.Mounted(keys.MountKind) }, s.guard.System)
 	})

@@ -119,6 +119,7 @@ var (
 		"post /sys/transfer/import/line":                         noTransfer,
 		"post /sys/generate-root-token/update":                   "it needs a share, which no exchange knows",
 		"post /sys/rekey/update":                                 needsShares,
+		"get /sys/ceremony/{act}":                                needsShares,
 		"get /sys/rekey/verify":                                  needsShares,
 		"post /sys/rekey/verify":                                 needsShares,
 		"delete /sys/rekey/verify":                               needsShares,

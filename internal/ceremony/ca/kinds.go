@@ -63,7 +63,11 @@ func Parse(text []byte, path string) (*ceremony.Document, ceremony.Act, error) {
 	if i < 0 {
 		return nil, nil, noKind(name)
 	}
-	return kinds[i].read(text, path)
+	d, act, err := kinds[i].read(text, path)
+	if err == nil && d.Server.Address != "" {
+		return nil, nil, invalid("the ceremony %q is held with an HSM token: it has token, not server", name)
+	}
+	return d, act, err
 }
 
 //go:embed examples/*.yaml
