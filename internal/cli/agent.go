@@ -36,6 +36,9 @@ goes on after a restart of the server.
 Programs that show no client token (the PIN of C_Login) use the agent's, if it has
 one: then who may connect to the socket may use its keys.
 
+Machines that may load p11-kit-client.so only have a socket of their own for it, with
+--p11kit-socket.
+
 Flags stand in place of options of the file, which may be absent.`,
 		Example: "  claviger agent --config /etc/claviger/agent.toml\n" +
 			"  claviger agent --server https://keys.example.org:8200 --token-file ~/.vault-token\n" +

@@ -31,6 +31,7 @@ var updateKit = flag.Bool("update-p11kit", false, "write the table of mechanisms
 type kit struct {
 	*harness.Agent
 	module, door string
+	address      string // of the door, as the module has it
 }
 
 // startKit starts an agent with the keys of a server; token is its own.
@@ -45,7 +46,7 @@ func startKit(t *testing.T, s *harness.Server, token string) *kit {
 	}
 	dir := t.TempDir()
 	k := &kit{Agent: &harness.Agent{Socket: filepath.Join(dir, "agent.sock"), Config: filepath.Join(dir, "agent.toml")},
-		module: found[0], door: filepath.Join(dir, "p11kit.sock")}
+		module: found[0], door: filepath.Join(dir, "p11 kit;1.sock")}
 	text := fmt.Sprintf("socket = %q\np11kit_socket = %q\n[server]\naddresses = [%q]\n[log]\nlevel = \"debug\"\n", k.Socket, k.door, s.Addr)
 	if token != "" {
 		file := filepath.Join(dir, "token")
@@ -58,12 +59,21 @@ func startKit(t *testing.T, s *harness.Server, token string) *kit {
 		t.Fatal(err)
 	}
 	k.Start(t)
+	environment, err := exec.Command(harness.Binary(t), "agent", "--config", k.Config, "--print-environment").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := exec.Command("sh", "-c", `eval "$1"; printf %s "$P11_KIT_SERVER_ADDRESS"`, "sh", string(environment)).Output()
+	if err != nil || len(address) == 0 {
+		t.Fatalf("the environment is %s, %v", environment, err)
+	}
+	k.address = string(address)
 	return k
 }
 
 func (k *kit) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "P11_KIT_SERVER_ADDRESS=unix:path="+k.door, "PKCS11_MODULE_PATH="+k.module)
+	cmd.Env = append(os.Environ(), "P11_KIT_SERVER_ADDRESS="+k.address, "PKCS11_MODULE_PATH="+k.module)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

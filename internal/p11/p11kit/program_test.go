@@ -81,11 +81,9 @@ func TestLists(t *testing.T) {
 	n := c.length("C_GetMechanismList", 0, uint32(3))
 	r = c.ok("C_GetMechanismList", 0, uint32(n))
 	seen := map[uint64]bool{}
-	for r.U8(); r.U32() == uint32(n) && len(seen) < n; {
-		for range n {
-			seen[r.U64()] = true
-		}
-		break
+	r.U8()
+	for range r.U32() {
+		seen[r.U64()] = true
 	}
 	if !seen[p11.CKM_SHA256] || !seen[p11.CKM_ECDSA] || len(seen) != n {
 		t.Errorf("%d of %d mechanisms: %v", len(seen), n, seen)
