@@ -326,6 +326,9 @@ func TestP11KitTLS(t *testing.T) {
 	}
 	all("after a restart of the server")
 	k.Stop()
+	if out, err := k.run(t, "pkcs11-tool", "--module", k.module, "-L"); !strings.Contains(out, "No slots") {
+		t.Errorf("without an agent: %v\n%s", err, out)
+	}
 	k.Start(t)
 	if err := servers[0].handshake(t); err == nil {
 		t.Error("p11-kit-client.so goes on after a restart of the agent: the guide says it does not")

@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -401,6 +402,22 @@ func TestDerive(t *testing.T) {
 		if got := hexOf(r.Rest()); got != "0000000100000011"+"01"+"00000010"+"00000010"+strings.Repeat("09", 16)+"0000000000000000" {
 			t.Errorf("the secret is %s", got)
 		}
+	}
+}
+
+// Every call is counted, with its outcome.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, 0)
+	var seen []string
+	c.p.Observe = func(name string, code p11.Code, _ time.Duration) {
+		seen = append(seen, fmt.Sprintf("%s %x", name, uint32(code)))
+	}
+	c.ok("C_GetInfo")
+	c.fails(ckrSessionHandleInvalid, "C_CloseSession", 7)
+	c.p.handle(context.Background(), []byte{1, 2, 3, 4}, nil)
+	if got := strings.Join(seen, ", "); got != "C_GetInfo 0, C_CloseSession b3, unknown 20" {
+		t.Error(got)
 	}
 }
 
