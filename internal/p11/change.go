@@ -173,12 +173,15 @@ func (s *Service) keepKey(ctx context.Context, c *Caller, e *entry, template Att
 	if err != nil {
 		return nil, err
 	}
-	label := e.key.Label
+	label, id := e.key.Label, e.key.ID
 	if q.Label != nil {
 		label = *q.Label
 	}
+	if q.ID != nil {
+		id = *q.ID
+	}
 	var o *Object
-	for _, name := range nameFor(label, false) {
+	for _, name := range nameFor(label, id, false) {
 		q.Keep = name
 		if o, err = s.settle(ctx, c, e, q); err == nil {
 			s.view(c).dropRecord(e)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"regexp"
 	"slices"
 
 	"github.com/claviger/claviger/api"
@@ -253,7 +254,7 @@ func secretObject(ckk uint64, value []byte, template Attributes, gen uint64) *Ob
 // make makes a named key and remembers its objects. Its name is the label where
 // that can be one and is free, else the label with something random behind it.
 func (s *Service) make(ctx context.Context, c *Caller, mount string, q *api.P11Create) ([]*entry, error) {
-	names := nameFor(q.Label, q.Session)
+	names := nameFor(q.Label, q.ID, q.Session)
 	var err error
 	for _, name := range names {
 		r := *q
@@ -283,10 +284,14 @@ func taken(err error) bool {
 	return kind == fault.Conflict || kind == fault.Invalid
 }
 
-// nameFor are names for a key, the best one first.
-func nameFor(label string, session bool) []string {
+// nameFor are names for a key, the best one first. One without a label is named
+// by its CKA_ID if that is a word: there Java puts a key's alias.
+func nameFor(label string, id []byte, session bool) []string {
 	if session {
 		return []string{"session-" + randomHex(16)}
+	}
+	if word := string(id); label == "" && isWord.MatchString(word) {
+		label = word
 	}
 	clean := cleanName(label)
 	random := "pkcs11-" + randomHex(8)
@@ -298,6 +303,8 @@ func nameFor(label string, session bool) []string {
 	}
 	return []string{random}
 }
+
+var isWord = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{0,98}[a-zA-Z0-9]$`)
 
 // cleanName makes of a label what may begin a key's name: letters, digits, '_',
 // '-' and '.', up to 100.

@@ -40,7 +40,7 @@ func (s *Service) importMaterial(ctx context.Context, c *Caller, mount string, c
 		return nil, err
 	}
 	q := &api.ImportKey{Type: k.name, Ciphertext: wrapped, PKCS11: k.ckk == CKK_AES}
-	for _, name := range nameFor(w.label, false) {
+	for _, name := range nameFor(w.label, w.id, false) {
 		err = s.call(ctx, c, Call{Verb: Write, Path: mount + "keys/" + name + "/import"}, q, nil)
 		if err == nil {
 			return s.imported(ctx, c, mount, name, class, w)

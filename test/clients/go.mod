@@ -5,6 +5,7 @@ go 1.26.4
 tool github.com/getsops/sops/v3/cmd/sops
 
 require (
+	github.com/ThalesGroup/crypto11 v1.5.0
 	github.com/claviger/claviger v0.0.0-00010101000000-000000000000
 	github.com/getkin/kin-openapi v0.140.0
 	github.com/hashicorp/go-kms-wrapping/v2 v2.0.18
@@ -117,6 +118,7 @@ require (
 	github.com/lib/pq v1.12.3 // indirect
 	github.com/mattn/go-colorable v0.1.15 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/miekg/pkcs11 v1.1.1 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/go-wordwrap v1.0.1 // indirect
 	github.com/mitchellh/mapstructure v1.5.0 // indirect
@@ -139,6 +141,7 @@ require (
 	github.com/sigstore/protobuf-specs v0.5.0 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
+	github.com/thales-e-security/pool v0.0.2 // indirect
 	github.com/tidwall/gjson v1.18.0 // indirect
 	github.com/tidwall/match v1.2.0 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect

@@ -143,7 +143,7 @@ func TestDemoFails(t *testing.T) {
 		{"all is valid", `[ "$1" != verify ] || { echo valid; exit; }`, `step "7. Verify" failed: the signature is valid for another message`},
 		{"key not rotated", `[ "$1 $2" != 'key rotate' ] || { echo 'Latest version  1'; exit; }`, `step "4. Rotate" failed: got "1"`},
 		{"no server", `[ "$1" != server ] || { echo 'no port' >&2; exit 1; }`, "step \"start of the server\" failed: it ended: no port"},
-		{"server fails at its end", `[ "$1" != server ] || { trap 'kill $!; exit 3' TERM; "$real" "$@" & wait; }`, `step "stop of the server" failed`},
+		{"server fails at its end", `[ "$1" != server ] || { trap 'kill $!; wait $!; exit 3' TERM; "$real" "$@" & wait; }`, `step "stop of the server" failed`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -34,9 +34,16 @@ var build struct {
 	err  error
 }
 
-// Main runs a package's tests and removes what Binary built. Call it from TestMain.
-func Main(m *testing.M) {
+// Main runs a package's tests and removes what Binary built. Call it from
+// TestMain. What is given is done after the tests, and fails the run by its error.
+func Main(m *testing.M, then ...func() error) {
 	code := m.Run()
+	for _, f := range then {
+		if err := f(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
 	removeBinary()
 	os.Exit(code)
 }
@@ -130,7 +137,7 @@ type Server struct {
 	log  *logBuffer
 }
 
-// Options change what SoftHSM starts.
+// Options change what SoftHSM and Embedded start.
 type Options struct {
 	Shares, Threshold int    // default 1 and 1
 	Module            string // instead of SoftHSM2, with Env
@@ -163,18 +170,13 @@ func SoftHSM(t testing.TB, o Options) *Server {
 	if module == "" {
 		module, env = tokentest.SoftHSM(t)
 	}
-	s := &Server{Dir: t.TempDir(), Module: module, Env: env}
-	s.Config = filepath.Join(s.Dir, "claviger.toml")
-	s.args = []string{"server", "--config", s.Config}
 	var envTable []string
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		envTable = append(envTable, fmt.Sprintf("%s = %q", name, value))
 	}
-	text := fmt.Sprintf(`data_dir = %q
-[[listener]]
-address = %q
-[token]
+	s := &Server{Dir: t.TempDir(), Module: module, Env: env}
+	s.configure(t, o, fmt.Sprintf(`[token]
 driver = "pkcs11"
 label = "claviger-test"
 on_init = "create"
@@ -183,8 +185,27 @@ module = %q
 %s
 [token.pkcs11.env]
 %s
-%s
-`, filepath.Join(s.Dir, "data"), cmp.Or(o.Address, "127.0.0.1:0"), module, o.Extra, strings.Join(envTable, "\n"), o.Sections)
+`, module, o.Extra, strings.Join(envTable, "\n")))
+	return s
+}
+
+// Embedded starts a server whose keys live in the embedded software token, in
+// files that outlive its restarts, initialises and unseals it.
+func Embedded(t testing.TB, o Options) *Server {
+	t.Helper()
+	s := &Server{Dir: t.TempDir()}
+	s.configure(t, o, "[token]\ndriver = \"soft\"\nlabel = \"claviger-test\"\non_init = \"create\"\n")
+	return s
+}
+
+// configure writes the configuration, starts the server, initialises and
+// unseals it.
+func (s *Server) configure(t testing.TB, o Options, token string) {
+	t.Helper()
+	s.Config = filepath.Join(s.Dir, "claviger.toml")
+	s.args = []string{"server", "--config", s.Config}
+	listen := cmp.Or(o.Address, "127.0.0.1:0")
+	text := fmt.Sprintf("data_dir = %q\n[[listener]]\naddress = %q\n%s%s\n", filepath.Join(s.Dir, "data"), listen, token, o.Sections)
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +214,6 @@ module = %q
 		s.Init(t, max(o.Shares, 1), max(o.Threshold, 1))
 		s.Unseal(t, s.Shares[:max(o.Threshold, 1)]...)
 	}
-	return s
 }
 
 // Refused runs a server with a configuration that it must refuse, and returns

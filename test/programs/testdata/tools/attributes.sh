@@ -1,0 +1,1 @@
+python3 "$SCRIPTS/attributes.py" "$RSA" "$EC"
