@@ -5,7 +5,7 @@
 set -eu
 
 packages="softhsm2 opensc swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools gnupg strace php-cli gcc libc6-dev curl procps python3-hvac certbot lego dehydrated uacme openssl jq caddy pebble ca-certificates util-linux sq sqop rnp make binutils clang libclang-rt-14-dev valgrind tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon systemd libengine-pkcs11-openssl nginx-light apache2 haproxy stunnel4 iproute2 iptables"
-packages="$packages openjdk-17-jdk-headless python3-pykcs11 python3-openssl python3-cryptography python3-urllib3 openssh-client openssh-server osslsigncode gpgsm gnupg-pkcs11-scd gnutls-bin libhsm-bin"
+packages="$packages openjdk-17-jdk-headless python3-pykcs11 python3-openssl python3-cryptography python3-urllib3 openssh-client openssh-server osslsigncode gpgsm gnupg-pkcs11-scd gnutls-bin libhsm-bin p11-kit p11-kit-modules"
 
 # Node.js may have come from elsewhere, with its npm; Debian's npm would not go with it.
 command -v node >/dev/null || packages="$packages nodejs"

@@ -18,6 +18,7 @@ import (
 	"github.com/claviger/claviger/internal/fault"
 	"github.com/claviger/claviger/internal/harden"
 	"github.com/claviger/claviger/internal/p11"
+	"github.com/claviger/claviger/internal/p11/p11kit"
 )
 
 // shutdownTime is how long requests under way may take when the agent ends.
@@ -39,6 +40,8 @@ type Agent struct {
 	server  *p11.Server
 	metrics *metrics
 	socket  net.Listener
+	kit     *p11.Server // for p11-kit-client.so; nil without
+	door    net.Listener
 	extra   net.Listener // of the metrics; nil without
 }
 
@@ -63,41 +66,75 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.server = p11.NewServer(service, p11.Peers{UIDs: o.Config.UIDs, GIDs: o.Config.GIDs})
-	a.metrics.connections(a.server.Connections)
+	peers := p11.Peers{UIDs: o.Config.UIDs, GIDs: o.Config.GIDs}
+	a.server = p11.NewServer(service, peers)
+	if o.Config.P11KitSocket != "" {
+		a.kit = p11kit.NewServer(p11kit.Options{Service: service, Observe: a.metrics.observe, Logger: o.Log}, peers)
+	}
+	a.metrics.connections(a.connections)
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
+// connections are those of both sockets.
+func (a *Agent) connections() int {
+	n := a.server.Connections()
+	if a.kit != nil {
+		n += a.kit.Connections()
+	}
+	return n
+}
+
 // listen opens the sockets.
-func (a *Agent) listen() error {
-	path := a.cfg.Socket
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fault.Wrap(fault.Invalid, err, "make the directory of the socket")
-	}
-	gid, err := config.GroupID(a.cfg.Group)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "find the group of the socket")
-	}
-	if a.socket, err = daemon.Listen(path, os.FileMode(a.cfg.FileMode())); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "listen at %s", path)
-	}
-	if gid >= 0 {
-		if err := os.Chown(path, -1, gid); err != nil {
-			a.socket.Close()
-			return fault.Wrap(fault.Invalid, err, "give the socket to group %d", gid)
+func (a *Agent) listen() (err error) {
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			if err != nil {
+				l.Close()
+			}
 		}
+	}()
+	if a.socket, err = a.unix(a.cfg.Socket); err != nil {
+		return err
+	}
+	open = append(open, a.socket)
+	if a.kit != nil {
+		if a.door, err = a.unix(a.cfg.P11KitSocket); err != nil {
+			return err
+		}
+		open = append(open, a.door)
 	}
 	if address := a.cfg.Metrics.Address; address != "" {
 		if a.extra, err = net.Listen("tcp", address); err != nil {
-			a.socket.Close()
 			return fault.Wrap(fault.Unavailable, err, "listen for the metrics")
 		}
 	}
-	a.socket = daemon.Limit(a.socket, a.cfg.MaxConnections)
 	return nil
+}
+
+// unix opens a socket for programs.
+func (a *Agent) unix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "make the directory of the socket")
+	}
+	gid, err := config.GroupID(a.cfg.Group)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "find the group of the socket")
+	}
+	l, err := daemon.Listen(path, os.FileMode(a.cfg.FileMode()))
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "listen at %s", path)
+	}
+	if gid >= 0 {
+		if err := os.Chown(path, -1, gid); err != nil {
+			l.Close()
+			return nil, fault.Wrap(fault.Invalid, err, "give the socket to group %d", gid)
+		}
+	}
+	return daemon.Limit(l, a.cfg.MaxConnections), nil
 }
 
 // Protect does what the system allows to keep what this process knows in it, and
@@ -127,26 +164,52 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	stop := daemon.ServeMetrics(a.extra, a.metrics.registry, a.log)
 	defer stop()
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
+	servers := []*p11.Server{a.server}
 	go func() { ended <- a.server.Serve(a.socket) }()
 	a.log.Info("The agent serves PKCS#11", "socket", a.cfg.Socket, "servers", len(a.cfg.Server.Addresses), "own_token", a.own != nil)
+	if a.kit != nil {
+		servers = append(servers, a.kit)
+		go func() { ended <- a.kit.Serve(a.door) }()
+		a.log.Info("The agent serves p11-kit's protocol too", "socket", a.cfg.P11KitSocket, "own_token", a.own != nil)
+	}
 	daemon.Ready(a.log)
+	var err error
 	select {
-	case err := <-ended:
-		return fmt.Errorf("serve the socket: %w", err)
+	case err = <-ended:
+		err = fmt.Errorf("serve the socket: %w", err)
+		servers = servers[:len(servers)-1]
 	case <-ctx.Done():
 	}
 	cancel()
+	a.shutdown()
+	for range servers {
+		if e := <-ended; err == nil && !errors.Is(e, http.ErrServerClosed) {
+			err = e
+		}
+	}
+	if err == nil {
+		a.log.Info("The agent ends")
+	}
+	return err
+}
+
+// shutdown lets requests under way end.
+func (a *Agent) shutdown() {
 	late, done := context.WithTimeout(context.Background(), shutdownTime)
 	defer done()
-	if err := a.server.Shutdown(late); err != nil {
-		a.log.Warn("requests were cut off", "error", err)
+	var work sync.WaitGroup
+	defer work.Wait()
+	for _, s := range []*p11.Server{a.server, a.kit} {
+		if s == nil {
+			continue
+		}
+		work.Go(func() {
+			if err := s.Shutdown(late); err != nil {
+				a.log.Warn("requests were cut off", "error", err)
+			}
+		})
 	}
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	a.log.Info("The agent ends")
-	return nil
 }
 
 // Check reads the client token and asks the servers whether it is one, or, without

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type agentFlags struct {
 	config      string
 	servers     []string
 	socket      string
+	p11kit      string
 	tokenFile   string
 	environment bool
 }
@@ -34,6 +36,9 @@ goes on after a restart of the server.
 Programs that show no client token (the PIN of C_Login) use the agent's, if it has
 one: then who may connect to the socket may use its keys.
 
+Machines that may load p11-kit-client.so only have a socket of their own for it, with
+--p11kit-socket.
+
 Flags stand in place of options of the file, which may be absent.`,
 		Example: "  claviger agent --config /etc/claviger/agent.toml\n" +
 			"  claviger agent --server https://keys.example.org:8200 --token-file ~/.vault-token\n" +
@@ -45,7 +50,7 @@ Flags stand in place of options of the file, which may be absent.`,
 				return err
 			}
 			if f.environment {
-				return a.lines("export CLAVIGER_PKCS11_SOCKET=" + "'" + strings.ReplaceAll(c.Socket, "'", `'\''`) + "'")
+				return a.lines(strings.Join(agentEnvironment(c), "\n"))
 			}
 			return a.runAgent(cmd.Context(), c)
 		},
@@ -61,6 +66,7 @@ func (f *agentFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.config, "config", config.DefaultAgentFile, "configuration file")
 	cmd.Flags().StringArrayVar(&f.servers, "server", nil, "server instead of the configured ones: https://host:port; may be repeated")
 	cmd.Flags().StringVar(&f.socket, "socket", "", "Unix socket for PKCS#11 modules")
+	cmd.Flags().StringVar(&f.p11kit, "p11kit-socket", "", "Unix socket for p11-kit-client.so (off unless given)")
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the client token for programs that show none")
 }
 
@@ -80,6 +86,7 @@ func (a *app) agentConfig(cmd *cobra.Command, f *agentFlags) (*config.Agent, err
 		c.Server.Addresses = f.servers
 	}
 	override(&c.Socket, absolute(f.socket))
+	override(&c.P11KitSocket, absolute(f.p11kit))
 	override(&c.Server.CACert, absolute(a.caCert))
 	override(&c.Server.ClientCert, absolute(a.clientCert))
 	override(&c.Server.ClientKey, absolute(a.clientKey))
@@ -93,6 +100,21 @@ func (a *app) agentConfig(cmd *cobra.Command, f *agentFlags) (*config.Agent, err
 		return nil, fault.New(fault.Invalid, "configuration %s: %v", f.config, p)
 	}
 	return c, nil
+}
+
+// agentEnvironment is what programs need in their environment.
+func agentEnvironment(c *config.Agent) []string {
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	lines := []string{"export CLAVIGER_PKCS11_SOCKET=" + quote(c.Socket)}
+	if c.P11KitSocket != "" {
+		lines = append(lines, "export P11_KIT_SERVER_ADDRESS="+quote("unix:path="+percent(c.P11KitSocket)))
+	}
+	return lines
+}
+
+// percent writes a path as addresses of p11-kit have it.
+func percent(path string) string {
+	return strings.ReplaceAll((&url.URL{Path: path}).EscapedPath(), ";", "%3B")
 }
 
 func (a *app) runAgent(ctx context.Context, c *config.Agent) error {

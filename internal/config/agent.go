@@ -40,6 +40,9 @@ type Agent struct {
 	Mode  string `toml:"mode"`
 	Group string `toml:"group"`
 	PKCS11Peers
+	// P11KitSocket is where p11-kit-client.so connects, with the same permission and
+	// peers; off if empty.
+	P11KitSocket string `toml:"p11kit_socket"`
 	// MaxConnections bounds those that are open at a time; further ones wait.
 	MaxConnections int          `toml:"max_connections"`
 	Server         AgentServer  `toml:"server"`
@@ -135,6 +138,9 @@ func ParseAgent(text []byte) (*Agent, error) {
 func (c *Agent) Validate() error {
 	var p Problems
 	p.absolute("socket", c.Socket)
+	if s := c.P11KitSocket; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == filepath.Clean(c.Socket)) {
+		p.add("p11kit_socket", s, "an absolute path other than that of socket, or empty")
+	}
 	if _, err := parseMode(c.Mode); err != nil {
 		p.add("mode", c.Mode, `a permission such as "0660"`)
 	}

@@ -20,7 +20,7 @@ func TestAgentExample(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	for _, key := range []string{"socket", "mode", "group", "uids", "gids", "max_connections", "addresses", "insecure", "ca_cert", "client_cert",
+	for _, key := range []string{"socket", "p11kit_socket", "mode", "group", "uids", "gids", "max_connections", "addresses", "insecure", "ca_cert", "client_cert",
 		"client_key", "pins", "server_name", "source", "file", "credential", "renew", "label", "mounts", "issuers", "address", "level", "format"} {
 		if !strings.Contains(string(AgentExample()), key+" = ") {
 			t.Errorf("the example does not show %s", key)
@@ -35,21 +35,23 @@ func TestAgentExample(t *testing.T) {
 func TestAgentRefuses(t *testing.T) {
 	t.Parallel()
 	for text, field := range map[string]string{
-		`socket = "pkcs11.sock"`:   "socket",
-		`mode = "rw"`:              "mode",
-		`group = "no such group"`:  "group",
-		`uids = [-1]`:              "uids",
-		`max_connections = 0`:      "max_connections",
-		"[server]\naddresses = []": "server.addresses",
-		"[server]\naddresses = [\"http://keys.example.org\"]":                          "server.address",
-		"[server]\naddresses = [\"https://a\", \"https://a\"]":                         "server.address",
-		"[server]\nclient_cert = \"/a\"":                                               "server.client_key",
-		"[token]\nsource = \"stdin\"":                                                  "token.source",
-		"[token]\nsource = \"file\"":                                                   "token.file",
-		"[token]\nfile = \"/a\"":                                                       "token.file",
-		"[token]\nsource = \"credential\"\ncredential = \"../a\"":                      "token.credential",
-		"[[slot]]\nlabel = \"\"\nmounts = [\"a\"]":                                     "slot[0].label",
-		"[[slot]]\nlabel = \"a\"":                                                      "slot[0].mounts",
+		`socket = "pkcs11.sock"`:                                  "socket",
+		`mode = "rw"`:                                             "mode",
+		`p11kit_socket = "k.sock"`:                                "p11kit_socket",
+		"socket = \"/a/p\"\np11kit_socket = \"/a//p\"":            "p11kit_socket",
+		`group = "no such group"`:                                 "group",
+		`uids = [-1]`:                                             "uids",
+		`max_connections = 0`:                                     "max_connections",
+		"[server]\naddresses = []":                                "server.addresses",
+		"[server]\naddresses = [\"http://keys.example.org\"]":     "server.address",
+		"[server]\naddresses = [\"https://a\", \"https://a\"]":    "server.address",
+		"[server]\nclient_cert = \"/a\"":                          "server.client_key",
+		"[token]\nsource = \"stdin\"":                             "token.source",
+		"[token]\nsource = \"file\"":                              "token.file",
+		"[token]\nfile = \"/a\"":                                  "token.file",
+		"[token]\nsource = \"credential\"\ncredential = \"../a\"": "token.credential",
+		"[[slot]]\nlabel = \"\"\nmounts = [\"a\"]":                "slot[0].label",
+		"[[slot]]\nlabel = \"a\"":                                 "slot[0].mounts",
 		"[[slot]]\nlabel=\"a\"\nmounts=[\"a\"]\n[[slot]]\nlabel=\"a\"\nmounts=[\"b\"]": "slot[1].label",
 		"[metrics]\naddress = \"0.0.0.0:1\"":                                           "metrics.address",
 		"[log]\nlevel = \"loud\"":                                                      "log.level",

@@ -19,7 +19,7 @@ type Object struct {
 	Attributes Attributes
 }
 
-func (as Attributes) find(t uint64) *api.P11Attribute {
+func (as Attributes) Find(t uint64) *api.P11Attribute {
 	for i := range as {
 		if as[i].Type == t {
 			return &as[i]
@@ -28,25 +28,25 @@ func (as Attributes) find(t uint64) *api.P11Attribute {
 	return nil
 }
 
-// bytes returns a value, nil if it is absent or empty.
-func (as Attributes) bytes(t uint64) []byte {
-	if a := as.find(t); a != nil && a.Form == FormBytes && len(a.Value) > 0 {
+// Bytes returns a value, nil if it is absent or empty.
+func (as Attributes) Bytes(t uint64) []byte {
+	if a := as.Find(t); a != nil && a.Form == FormBytes && len(a.Value) > 0 {
 		return a.Value
 	}
 	return nil
 }
 
-// flag returns a flag, or def if it is absent.
-func (as Attributes) flag(t uint64, def bool) bool {
-	if a := as.find(t); a != nil && a.Form == FormBool && len(a.Value) == 1 {
+// Flag returns a flag, or def if it is absent.
+func (as Attributes) Flag(t uint64, def bool) bool {
+	if a := as.Find(t); a != nil && a.Form == FormBool && len(a.Value) == 1 {
 		return a.Value[0] != 0
 	}
 	return def
 }
 
-// number returns a number, and whether it is there.
-func (as Attributes) number(t uint64) (uint64, bool) {
-	if a := as.find(t); a != nil && a.Form == FormNumber && len(a.Value) == 8 {
+// Number returns a number, and whether it is there.
+func (as Attributes) Number(t uint64) (uint64, bool) {
+	if a := as.Find(t); a != nil && a.Form == FormNumber && len(a.Value) == 8 {
 		return binary.BigEndian.Uint64(a.Value), true
 	}
 	return 0, false
@@ -84,21 +84,21 @@ func (as *Attributes) addWithheld(ts ...uint64) {
 	}
 }
 
-// set replaces or adds an attribute.
-func (as *Attributes) set(a api.P11Attribute) {
-	if old := as.find(a.Type); old != nil {
+// Set replaces or adds an attribute.
+func (as *Attributes) Set(a api.P11Attribute) {
+	if old := as.Find(a.Type); old != nil {
 		*old = a
 		return
 	}
 	*as = append(*as, a)
 }
 
-// matches tells whether the object has all attributes of a template, with equal
+// Matches tells whether the object has all attributes of a template, with equal
 // values. Secret ones equal nothing.
-func (as Attributes) matches(template Attributes) bool {
+func (as Attributes) Matches(template Attributes) bool {
 	for i := range template {
 		t := &template[i]
-		a := as.find(t.Type)
+		a := as.Find(t.Type)
 		if a == nil || a.Form == FormWithheld || a.Form != t.Form || !bytes.Equal(a.Value, t.Value) {
 			return false
 		}
@@ -113,4 +113,5 @@ var flags = []uint64{
 	CKA_COPYABLE, CKA_DESTROYABLE, CKA_ALWAYS_AUTHENTICATE, CKA_WRAP_WITH_TRUSTED,
 }
 
-func isFlag(t uint64) bool { return slices.Contains(flags, t) }
+// IsFlag tells whether an attribute is a CK_BBOOL.
+func IsFlag(t uint64) bool { return slices.Contains(flags, t) }

@@ -19,14 +19,14 @@ func (s *Service) Set(ctx context.Context, c *Caller, handle uint64, template At
 	now := e.show().Attributes
 	var changed Attributes
 	for i := range template {
-		if !now.matches(template[i : i+1]) {
+		if !now.Matches(template[i : i+1]) {
 			changed = append(changed, template[i])
 		}
 	}
 	switch {
 	case len(changed) == 0:
 		return e.show(), nil
-	case !now.flag(CKA_MODIFIABLE, false):
+	case !now.Flag(CKA_MODIFIABLE, false):
 		return nil, fail(CKR_ACTION_PROHIBITED, "the object can't be changed, or no policy of the client token allows it")
 	case e.object != nil:
 		return s.setStored(ctx, c, e, changed)
@@ -102,7 +102,7 @@ func (s *Service) setStored(ctx context.Context, c *Caller, e *entry, template A
 		if slices.Contains(fixed, a.Type) || a.Type == CKA_VALUE && e.class != CKO_DATA {
 			return nil, fail(CKR_ATTRIBUTE_READ_ONLY, "attribute 0x%x of a stored object can't be changed", a.Type)
 		}
-		as.set(a)
+		as.Set(a)
 	}
 	return s.put(ctx, c, e.mount, e.object.ID, as)
 }
@@ -133,7 +133,7 @@ func (s *Service) Copy(ctx context.Context, c *Caller, handle uint64, template A
 	if err != nil {
 		return nil, err
 	}
-	if !template.flag(CKA_TOKEN, !(e.key != nil && e.key.Session)) {
+	if !template.Flag(CKA_TOKEN, !(e.key != nil && e.key.Session)) {
 		return nil, fail(CKR_TEMPLATE_INCONSISTENT, "a copy must have CKA_TOKEN true")
 	}
 	if e.key != nil && (e.class == CKO_PRIVATE_KEY || e.class == CKO_SECRET_KEY) {
@@ -141,10 +141,10 @@ func (s *Service) Copy(ctx context.Context, c *Caller, handle uint64, template A
 	}
 	as := storable(e.show().Attributes)
 	for _, a := range template {
-		if as.find(a.Type) != nil && slices.Contains(fixed, a.Type) && !as.matches(Attributes{a}) && a.Type != CKA_MODIFIABLE && a.Type != CKA_DESTROYABLE {
+		if as.Find(a.Type) != nil && slices.Contains(fixed, a.Type) && !as.Matches(Attributes{a}) && a.Type != CKA_MODIFIABLE && a.Type != CKA_DESTROYABLE {
 			return nil, fail(CKR_ATTRIBUTE_READ_ONLY, "attribute 0x%x of a copy can't be another", a.Type)
 		}
-		as.set(a)
+		as.Set(a)
 	}
 	return s.put(ctx, c, s.slots[c.Slot].Mounts[0], randomHex(16), as)
 }
@@ -165,7 +165,7 @@ func (s *Service) keepKey(ctx context.Context, c *Caller, e *entry, template Att
 	for _, a := range template {
 		if a.Type == CKA_LABEL || a.Type == CKA_ID || a.Type == CKA_SUBJECT {
 			set = append(set, a)
-		} else if a.Type != CKA_TOKEN && !e.show().Attributes.matches(Attributes{a}) {
+		} else if a.Type != CKA_TOKEN && !e.show().Attributes.Matches(Attributes{a}) {
 			return nil, fail(CKR_ATTRIBUTE_READ_ONLY, "attribute 0x%x of a copy can't be another", a.Type)
 		}
 	}
@@ -277,18 +277,18 @@ func (s *Service) Create(ctx context.Context, c *Caller, template Attributes) (*
 	if err != nil {
 		return nil, err
 	}
-	class, ok := template.number(CKA_CLASS)
+	class, ok := template.Number(CKA_CLASS)
 	if !ok {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "an object needs CKA_CLASS")
 	}
-	if class == CKO_SECRET_KEY && !template.flag(CKA_TOKEN, false) && !template.flag(CKA_SENSITIVE, false) {
-		ckk, value := template.keyType(CKK_GENERIC_SECRET), template.bytes(CKA_VALUE)
+	if class == CKO_SECRET_KEY && !template.Flag(CKA_TOKEN, false) && !template.Flag(CKA_SENSITIVE, false) {
+		ckk, value := template.keyType(CKK_GENERIC_SECRET), template.Bytes(CKA_VALUE)
 		if len(value) == 0 {
 			return nil, fail(CKR_TEMPLATE_INCOMPLETE, "the secret key has no CKA_VALUE")
 		}
 		return secretObject(ckk, value, template, CKM_UNAVAILABLE_INFORMATION), nil
 	}
-	if !template.flag(CKA_TOKEN, false) {
+	if !template.Flag(CKA_TOKEN, false) {
 		return nil, fail(CKR_TEMPLATE_INCONSISTENT, "the server stores objects with CKA_TOKEN true only")
 	}
 	switch class {
@@ -311,7 +311,7 @@ func (s *Service) Create(ctx context.Context, c *Caller, template Attributes) (*
 
 // keyType is CKA_KEY_TYPE, or def.
 func (as Attributes) keyType(def uint64) uint64 {
-	if ckk, ok := as.number(CKA_KEY_TYPE); ok {
+	if ckk, ok := as.Number(CKA_KEY_TYPE); ok {
 		return ckk
 	}
 	return def
@@ -321,7 +321,7 @@ func (as Attributes) keyType(def uint64) uint64 {
 func (as Attributes) with(more Attributes) Attributes {
 	out := slices.Clone(as)
 	for _, a := range more {
-		if old := out.find(a.Type); old == nil {
+		if old := out.Find(a.Type); old == nil {
 			out = append(out, a)
 		} else if len(old.Value) == 0 {
 			*old = a
@@ -332,15 +332,15 @@ func (as Attributes) with(more Attributes) Attributes {
 
 // completeCertificate adds what stands in the certificate.
 func completeCertificate(template Attributes) (Attributes, error) {
-	if t, ok := template.number(CKA_CERTIFICATE_TYPE); ok && t != 0 {
+	if t, ok := template.Number(CKA_CERTIFICATE_TYPE); ok && t != 0 {
 		return nil, fail(CKR_ATTRIBUTE_VALUE_INVALID, "certificates of type %d are not kept: use CKC_X_509", t)
 	}
-	der := template.bytes(CKA_VALUE)
+	der := template.Bytes(CKA_VALUE)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fail(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_VALUE is no X.509 certificate in DER")
 	}
-	if template.flag(CKA_TRUSTED, false) {
+	if template.Flag(CKA_TRUSTED, false) {
 		return nil, fail(CKR_ATTRIBUTE_READ_ONLY, "CKA_TRUSTED can't be set")
 	}
 	return template.with(certificateAttributes(der, "", idOf(cert.RawSubjectPublicKeyInfo))), nil

@@ -57,10 +57,10 @@ func (s *Service) Derive(ctx context.Context, c *Caller, k Key, m *Mechanism, te
 
 // outside checks that a secret may live with the caller, and returns its type.
 func outside(template Attributes) (uint64, error) {
-	if class, ok := template.number(CKA_CLASS); ok && class != CKO_SECRET_KEY {
+	if class, ok := template.Number(CKA_CLASS); ok && class != CKO_SECRET_KEY {
 		return 0, fail(CKR_TEMPLATE_INCONSISTENT, "CKA_CLASS %d is not that of a secret key", class)
 	}
-	if template.flag(CKA_TOKEN, false) || template.flag(CKA_SENSITIVE, false) || !template.flag(CKA_EXTRACTABLE, true) {
+	if template.Flag(CKA_TOKEN, false) || template.Flag(CKA_SENSITIVE, false) || !template.Flag(CKA_EXTRACTABLE, true) {
 		return 0, fail(CKR_TEMPLATE_INCONSISTENT,
 			"what is derived or unwrapped for a session lives with the caller: it needs CKA_TOKEN false, CKA_SENSITIVE false and CKA_EXTRACTABLE true")
 	}
@@ -103,7 +103,7 @@ func (m *Mechanism) kdf() (crypto.Hash, error) {
 // derive makes the value: the end of the shared secret, as long as the template says
 // (PKCS#11 v2.40 Current Mechanisms, section 2.3.8), or the output of the KDF.
 func (m *Mechanism) derive(h crypto.Hash, z []byte, ckk uint64, template Attributes) ([]byte, error) {
-	n, given := template.number(CKA_VALUE_LEN)
+	n, given := template.Number(CKA_VALUE_LEN)
 	switch {
 	case !given && ckk == CKK_AES:
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "an AES key needs CKA_VALUE_LEN")
@@ -150,17 +150,17 @@ func (s *Service) Wrap(ctx context.Context, c *Caller, k Key, _ *Mechanism, hand
 // Unwrap decrypts a key with one of the server. One for the token is imported; one
 // of a session lives with the caller, and its handle is 0.
 func (s *Service) Unwrap(ctx context.Context, c *Caller, k Key, m *Mechanism, wrapped []byte, template Attributes) (*Object, error) {
-	class, ok := template.number(CKA_CLASS)
+	class, ok := template.Number(CKA_CLASS)
 	if !ok || class != CKO_SECRET_KEY && class != CKO_PRIVATE_KEY {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "the unwrapped key needs CKA_CLASS, private or secret key")
 	}
-	token := template.flag(CKA_TOKEN, false)
+	token := template.Flag(CKA_TOKEN, false)
 	if !token {
 		if _, err := outside(template); err != nil {
 			return nil, err
 		}
 	}
-	if _, ok := template.number(CKA_KEY_TYPE); !ok {
+	if _, ok := template.Number(CKA_KEY_TYPE); !ok {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "the unwrapped key needs CKA_KEY_TYPE")
 	}
 	value, err := s.Decrypt(ctx, c, k, m, wrapped)
@@ -174,7 +174,7 @@ func (s *Service) Unwrap(ctx context.Context, c *Caller, k Key, m *Mechanism, wr
 	if class == CKO_PRIVATE_KEY {
 		return s.unwrapPrivate(ctx, c, value, template)
 	}
-	if n, ok := template.number(CKA_VALUE_LEN); ok && n != uint64(len(value)) {
+	if n, ok := template.Number(CKA_VALUE_LEN); ok && n != uint64(len(value)) {
 		return nil, fail(CKR_TEMPLATE_INCONSISTENT, "the unwrapped key has %d bytes, not CKA_VALUE_LEN %d", len(value), n)
 	}
 	if !token {
@@ -184,7 +184,7 @@ func (s *Service) Unwrap(ctx context.Context, c *Caller, k Key, m *Mechanism, wr
 		return secretObject(template.keyType(CKK_GENERIC_SECRET), slices.Clone(value), template, CKM_UNAVAILABLE_INFORMATION), nil
 	}
 	full := slices.Clone(template)
-	full.set(api.P11Attribute{Type: CKA_VALUE, Form: FormBytes, Value: value})
+	full.Set(api.P11Attribute{Type: CKA_VALUE, Form: FormBytes, Value: value})
 	return s.importKey(ctx, c, s.slots[c.Slot].Mounts[0], class, full)
 }
 

@@ -127,11 +127,11 @@ func (f *finder) step(ctx context.Context, k *cursor) (more bool, err error) {
 }
 
 func (f *finder) take(e *entry) {
-	if class, ok := f.template.number(CKA_CLASS); ok && class != e.class || e.clash {
+	if class, ok := f.template.Number(CKA_CLASS); ok && class != e.class || e.clash {
 		return
 	}
 	o := e.show()
-	if !o.Attributes.matches(f.template) {
+	if !o.Attributes.Matches(f.template) {
 		return
 	}
 	f.found.Objects = append(f.found.Objects, o)
@@ -143,18 +143,18 @@ func (f *finder) take(e *entry) {
 // question is what of a template the server's index knows.
 func question(template Attributes) *api.P11Find {
 	q := &api.P11Find{Limit: page}
-	class, ok := template.number(CKA_CLASS)
+	class, ok := template.Number(CKA_CLASS)
 	switch {
 	case ok && (class == CKO_PRIVATE_KEY || class == CKO_SECRET_KEY):
 		q.Class = "key"
 	case ok && class == CKO_DATA:
 		q.Class = "data"
 	}
-	if a := template.find(CKA_LABEL); a != nil && len(a.Value) > 0 {
+	if a := template.Find(CKA_LABEL); a != nil && len(a.Value) > 0 {
 		label := string(a.Value)
 		q.Label = &label
 	}
-	q.ID = template.bytes(CKA_ID)
+	q.ID = template.Bytes(CKA_ID)
 	return q
 }
 

@@ -25,25 +25,25 @@ type wish struct {
 func wishOf(class, ckk uint64, templates ...Attributes) (*wish, error) {
 	w := &wish{session: true, deletable: true}
 	for i, t := range templates {
-		if c, ok := t.number(CKA_CLASS); ok && i == 0 && c != class {
+		if c, ok := t.Number(CKA_CLASS); ok && i == 0 && c != class {
 			return nil, fail(CKR_TEMPLATE_INCONSISTENT, "CKA_CLASS %d is not the class of what the mechanism makes, %d", c, class)
 		}
-		if k, ok := t.number(CKA_KEY_TYPE); ok && k != ckk {
+		if k, ok := t.Number(CKA_KEY_TYPE); ok && k != ckk {
 			return nil, fail(CKR_TEMPLATE_INCONSISTENT, "CKA_KEY_TYPE 0x%x is not the type of what the mechanism makes, 0x%x", k, ckk)
 		}
-		if t.flag(CKA_TOKEN, false) {
+		if t.Flag(CKA_TOKEN, false) {
 			w.session = false
 		}
 		if w.label == "" {
-			w.label = string(t.bytes(CKA_LABEL))
+			w.label = string(t.Bytes(CKA_LABEL))
 		}
 		if w.id == nil {
-			w.id = slices.Clone(t.bytes(CKA_ID)) // the service keeps it, the frame goes
+			w.id = slices.Clone(t.Bytes(CKA_ID)) // the service keeps it, the frame goes
 		}
 		if w.subject == nil {
-			w.subject = slices.Clone(t.bytes(CKA_SUBJECT))
+			w.subject = slices.Clone(t.Bytes(CKA_SUBJECT))
 		}
-		if !t.flag(CKA_DESTROYABLE, true) {
+		if !t.Flag(CKA_DESTROYABLE, true) {
 			w.deletable = false
 		}
 	}
@@ -97,9 +97,9 @@ func (s *Service) GeneratePair(ctx context.Context, c *Caller, m *Mechanism, pub
 // uses are what an EC key is for: signatures, unless the template wants it to
 // derive and does not want it to sign.
 func uses(private Attributes) []string {
-	derive := private.flag(CKA_DERIVE, false)
+	derive := private.Flag(CKA_DERIVE, false)
 	var all []string
-	if private.flag(CKA_SIGN, !derive) {
+	if private.Flag(CKA_SIGN, !derive) {
 		all = append(all, "sign")
 	}
 	if derive {
@@ -112,11 +112,11 @@ func uses(private Attributes) []string {
 func pairKind(gen uint64, public Attributes) (*kind, error) {
 	switch gen {
 	case CKM_RSA_PKCS_KEY_PAIR_GEN:
-		bits, ok := public.number(CKA_MODULUS_BITS)
+		bits, ok := public.Number(CKA_MODULUS_BITS)
 		if !ok {
 			return nil, fail(CKR_TEMPLATE_INCOMPLETE, "an RSA pair needs CKA_MODULUS_BITS")
 		}
-		if e := public.bytes(CKA_PUBLIC_EXPONENT); e != nil && !bytes.Equal(bytes.TrimLeft(e, "\x00"), []byte{1, 0, 1}) {
+		if e := public.Bytes(CKA_PUBLIC_EXPONENT); e != nil && !bytes.Equal(bytes.TrimLeft(e, "\x00"), []byte{1, 0, 1}) {
 			return nil, fail(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_PUBLIC_EXPONENT must be 65537")
 		}
 		if bits >= 2048 && bits <= 4096 {
@@ -126,7 +126,7 @@ func pairKind(gen uint64, public Attributes) (*kind, error) {
 		}
 		return nil, fail(CKR_KEY_SIZE_RANGE, "RSA keys of %d bits are not made: use 2048, 3072 or 4096", bits)
 	case CKM_EC_KEY_PAIR_GEN, CKM_EC_EDWARDS_KEY_PAIR_GEN:
-		params := public.bytes(CKA_EC_PARAMS)
+		params := public.Bytes(CKA_EC_PARAMS)
 		if params == nil {
 			return nil, fail(CKR_TEMPLATE_INCOMPLETE, "an EC pair needs CKA_EC_PARAMS, the name of its curve")
 		}
@@ -165,7 +165,7 @@ func (s *Service) Generate(ctx context.Context, c *Caller, m *Mechanism, templat
 	if err := m.plain(); err != nil {
 		return nil, err
 	}
-	size, ok := template.number(CKA_VALUE_LEN)
+	size, ok := template.Number(CKA_VALUE_LEN)
 	if !ok {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "a secret key needs CKA_VALUE_LEN")
 	}
@@ -194,7 +194,7 @@ func (s *Service) Generate(ctx context.Context, c *Caller, m *Mechanism, templat
 // stays tells whether a template of a session's secret key wants its value with the
 // caller.
 func stays(template Attributes) bool {
-	return template.flag(CKA_EXTRACTABLE, false) && !template.flag(CKA_SENSITIVE, false)
+	return template.Flag(CKA_EXTRACTABLE, false) && !template.Flag(CKA_SENSITIVE, false)
 }
 
 func generateHere(ckk, size uint64, template Attributes, gen uint64) (*Object, error) {
@@ -209,7 +209,7 @@ func generateHere(ckk, size uint64, template Attributes, gen uint64) (*Object, e
 // secretObject is an extractable secret key that the caller keeps.
 func secretObject(ckk uint64, value []byte, template Attributes, gen uint64) *Object {
 	as := slices.Clone(template)
-	put := func(t uint64, form uint8, v []byte) { as.set(api.P11Attribute{Type: t, Form: form, Value: v}) }
+	put := func(t uint64, form uint8, v []byte) { as.Set(api.P11Attribute{Type: t, Form: form, Value: v}) }
 	var n Attributes
 	n.addNumber(CKA_CLASS, CKO_SECRET_KEY)
 	n.addNumber(CKA_KEY_TYPE, ckk)
@@ -244,7 +244,7 @@ func secretObject(ckk uint64, value []byte, template Attributes, gen uint64) *Ob
 		def.addBytes(t, nil)
 	}
 	for _, a := range def {
-		if as.find(a.Type) == nil {
+		if as.Find(a.Type) == nil {
 			as = append(as, a)
 		}
 	}

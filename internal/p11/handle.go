@@ -89,7 +89,7 @@ func entriesOf(mount string, k *api.P11Key, change uint64) []*entry {
 
 // entryOf is a stored object.
 func entryOf(mount string, o *api.P11Object, change uint64) *entry {
-	class, _ := Attributes(o.Attributes).number(CKA_CLASS)
+	class, _ := Attributes(o.Attributes).Number(CKA_CLASS)
 	e := &entry{class: class, mount: mount, record: o.ID, object: o, change: change}
 	e.handle = e.handleOf()
 	return e

@@ -87,12 +87,12 @@ func (s *Service) imported(ctx context.Context, c *Caller, mount, name string, c
 // material is the secret of a template as an import has it: PKCS #8 DER, or raw
 // bytes.
 func material(class uint64, template Attributes) (*kind, []byte, error) {
-	ckk, ok := template.number(CKA_KEY_TYPE)
+	ckk, ok := template.Number(CKA_KEY_TYPE)
 	if !ok {
 		return nil, nil, fail(CKR_TEMPLATE_INCOMPLETE, "a key needs CKA_KEY_TYPE")
 	}
 	if class == CKO_SECRET_KEY {
-		return secretMaterial(ckk, template.bytes(CKA_VALUE))
+		return secretMaterial(ckk, template.Bytes(CKA_VALUE))
 	}
 	var private any
 	var k *kind
@@ -132,7 +132,7 @@ func secretMaterial(ckk uint64, value []byte) (*kind, []byte, error) {
 }
 
 func rsaMaterial(as Attributes) (any, *kind, error) {
-	n := func(t uint64) *big.Int { return new(big.Int).SetBytes(as.bytes(t)) }
+	n := func(t uint64) *big.Int { return new(big.Int).SetBytes(as.Bytes(t)) }
 	public, err := rsaPublicOf(as)
 	if err != nil {
 		return nil, nil, err
@@ -157,11 +157,11 @@ func rsaMaterial(as Attributes) (any, *kind, error) {
 }
 
 func ecMaterial(as Attributes) (any, *kind, error) {
-	c, err := curveOf(as.bytes(CKA_EC_PARAMS))
+	c, err := curveOf(as.Bytes(CKA_EC_PARAMS))
 	if err != nil {
 		return nil, nil, err
 	}
-	value := as.bytes(CKA_VALUE)
+	value := as.Bytes(CKA_VALUE)
 	bad := fail(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_VALUE is no private key of the curve")
 	if c == edwards {
 		if len(value) != ed25519.SeedSize {

@@ -105,7 +105,7 @@ func point(b []byte) []byte {
 
 // publicOf makes a public key of the attributes of an object.
 func publicOf(as Attributes) (any, error) {
-	ckk, ok := as.number(CKA_KEY_TYPE)
+	ckk, ok := as.Number(CKA_KEY_TYPE)
 	if !ok {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "a public key needs CKA_KEY_TYPE")
 	}
@@ -113,17 +113,17 @@ func publicOf(as Attributes) (any, error) {
 	case CKK_RSA:
 		return rsaPublicOf(as)
 	case CKK_EC, CKK_EC_EDWARDS:
-		c, err := curveOf(as.bytes(CKA_EC_PARAMS))
+		c, err := curveOf(as.Bytes(CKA_EC_PARAMS))
 		if err != nil {
 			return nil, err
 		}
-		return c.public(point(as.bytes(CKA_EC_POINT)))
+		return c.public(point(as.Bytes(CKA_EC_POINT)))
 	}
 	return nil, fail(CKR_KEY_TYPE_INCONSISTENT, "public keys of type 0x%x are not offered: use RSA, EC or EC_EDWARDS", ckk)
 }
 
 func rsaPublicOf(as Attributes) (any, error) {
-	n, e := new(big.Int).SetBytes(as.bytes(CKA_MODULUS)), new(big.Int).SetBytes(as.bytes(CKA_PUBLIC_EXPONENT))
+	n, e := new(big.Int).SetBytes(as.Bytes(CKA_MODULUS)), new(big.Int).SetBytes(as.Bytes(CKA_PUBLIC_EXPONENT))
 	if n.BitLen() < 1024 || n.BitLen() > 16384 || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 || n.Bit(0) == 0 {
 		return nil, fail(CKR_ATTRIBUTE_VALUE_INVALID, "the RSA key needs a CKA_MODULUS of 1024 to 16384 bits and an odd CKA_PUBLIC_EXPONENT of 3 to 2^31-1")
 	}

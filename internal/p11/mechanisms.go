@@ -1,6 +1,9 @@
 package p11
 
-import "crypto"
+import (
+	"crypto"
+	"slices"
+)
 
 // MechanismInfo is a mechanism that a slot offers: CK_MECHANISM_INFO.
 type MechanismInfo struct {
@@ -102,6 +105,19 @@ var signatures = map[uint64]signature{
 	CKM_SHA512_HMAC: {crypto.SHA512, padHMAC}, CKM_SHA512_HMAC_GENERAL: {crypto.SHA512, padHMAC},
 }
 
+// HashOf is the hash of a mechanism of which Sign and Verify take a digest too; 0 if
+// it has none.
+func HashOf(mechanism uint64) crypto.Hash {
+	if sig := signatures[mechanism]; sig.pad != padHMAC {
+		return sig.hash
+	}
+	return 0
+}
+
+// DigestOf is the hash of a mechanism that makes digests, CKM_SHA256 and the like; 0
+// if it does not.
+func DigestOf(mechanism uint64) crypto.Hash { return hashOf[mechanism] }
+
 // general tells whether an HMAC is cut to the length that the parameter says.
 func general(m uint64) bool {
 	switch m {
@@ -129,4 +145,13 @@ func (m *Mechanism) pairedHash(hash, mgf uint64) (crypto.Hash, error) {
 			"mechanism 0x%x with hash 0x%x and MGF 0x%x is not offered: use SHA-1 or SHA-2 with MGF1 of the same hash", m.Number, hash, mgf)
 	}
 	return h, nil
+}
+
+// MechanismOf describes a mechanism, if slots have it.
+func MechanismOf(number uint64) (MechanismInfo, bool) {
+	i := slices.IndexFunc(mechanisms, func(m MechanismInfo) bool { return m.Number == number })
+	if i < 0 {
+		return MechanismInfo{}, false
+	}
+	return mechanisms[i], true
 }

@@ -46,21 +46,21 @@ func uniqueID(handle uint64) []byte {
 func (e *entry) stored() Attributes {
 	as := slices.Clone(Attributes(e.object.Attributes))
 	may := e.object.May
-	as.set(api.P11Attribute{Type: CKA_TOKEN, Form: FormBool, Value: flagValues[1]})
+	as.Set(api.P11Attribute{Type: CKA_TOKEN, Form: FormBool, Value: flagValues[1]})
 	def := func(t uint64, v bool) {
-		if as.find(t) == nil {
+		if as.Find(t) == nil {
 			as.addFlag(t, v)
 		}
 	}
 	def(CKA_PRIVATE, false)
-	if as.find(CKA_LABEL) == nil {
+	if as.Find(CKA_LABEL) == nil {
 		as.addBytes(CKA_LABEL, nil)
 	}
 	if !slices.Contains(may, "change") {
-		as.set(api.P11Attribute{Type: CKA_MODIFIABLE, Form: FormBool, Value: flagValues[0]})
+		as.Set(api.P11Attribute{Type: CKA_MODIFIABLE, Form: FormBool, Value: flagValues[0]})
 	}
 	if !slices.Contains(may, "delete") {
-		as.set(api.P11Attribute{Type: CKA_DESTROYABLE, Form: FormBool, Value: flagValues[0]})
+		as.Set(api.P11Attribute{Type: CKA_DESTROYABLE, Form: FormBool, Value: flagValues[0]})
 	}
 	def(CKA_MODIFIABLE, true)
 	def(CKA_DESTROYABLE, true)

@@ -3,10 +3,8 @@ package p11
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,13 +35,13 @@ type Peers struct {
 	UIDs, GIDs []int
 }
 
-// Server serves the protocol on Unix sockets.
+// Server serves a protocol on Unix sockets.
 type Server struct {
-	service *Service
-	peers   Peers
-	log     *slog.Logger
-	ctx     context.Context // ends when requests under way are cut off
-	cancel  context.CancelFunc
+	talk   func(*Conn)
+	peers  Peers
+	log    *slog.Logger
+	ctx    context.Context // ends when requests under way are cut off
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	closing bool
@@ -52,10 +50,14 @@ type Server struct {
 	work    sync.WaitGroup
 }
 
-// NewServer makes a server.
-func NewServer(s *Service, peers Peers) *Server {
+// NewServer makes a server of this package's protocol.
+func NewServer(s *Service, peers Peers) *Server { return NewServerOf(s.talk, peers, s.log) }
+
+// NewServerOf makes a server of another protocol: talk is called for each
+// connection, in a goroutine of its own, and ends it by returning.
+func NewServerOf(talk func(*Conn), peers Peers, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{service: s, peers: peers, log: s.log, ctx: ctx, cancel: cancel,
+	return &Server{talk: talk, peers: peers, log: log, ctx: ctx, cancel: cancel,
 		conns: map[net.Conn]bool{}, accepts: map[net.Listener]bool{}}
 }
 
@@ -182,103 +184,7 @@ func (s *Server) serve(conn net.Conn) {
 		s.log.Warn("PKCS#11 connection refused", "reason", err.Error())
 		return
 	}
-	r := bufio.NewReaderSize(conn, 1024)
-	if !s.hello(conn, r) {
-		return
-	}
-	var in, out []byte
-	for {
-		if in, err = s.frame(conn, r, in); err != nil {
-			return
-		}
-		more := s.busy(conn, true)
-		out = binary.BigEndian.AppendUint32(out[:0], 0)
-		out = s.service.Handle(s.ctx, remote, in, out)
-		clear(in)
-		binary.BigEndian.PutUint32(out, uint32(len(out)-4))
-		err := s.write(conn, out)
-		clear(out)
-		if err != nil || !more || !s.busy(conn, false) {
-			return
-		}
-		in, out = keep(in), keep(out)
-	}
-}
-
-// keep gives the memory of a large frame back.
-func keep(b []byte) []byte {
-	if cap(b) > smallFrame {
-		return nil
-	}
-	return b[:0]
-}
-
-// hello exchanges the first bytes.
-func (s *Server) hello(conn net.Conn, r *bufio.Reader) bool {
-	if conn.SetReadDeadline(time.Now().Add(helloTime)) != nil {
-		return false
-	}
-	b, err := r.Peek(helloSize)
-	if err != nil || string(b[:4]) != magic || binary.BigEndian.Uint16(b[6:]) != 0 {
-		return false
-	}
-	version := binary.BigEndian.Uint16(b[4:])
-	answer := append([]byte(magic), 0, Version, 0, 0)
-	if s.write(conn, answer) != nil || version != Version {
-		return false
-	}
-	_, err = r.Discard(helloSize)
-	return err == nil
-}
-
-// frame reads what follows the length of the next frame into b, or into larger
-// memory.
-func (s *Server) frame(conn net.Conn, r *bufio.Reader, b []byte) ([]byte, error) {
-	if err := conn.SetReadDeadline(time.Time{}); err != nil || s.isClosing() {
-		return nil, io.EOF
-	}
-	if _, err := r.Peek(1); err != nil {
-		return nil, err
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(frameTime)); err != nil {
-		return nil, err
-	}
-	head, err := r.Peek(4)
-	if err != nil {
-		return nil, err
-	}
-	n := binary.BigEndian.Uint32(head)
-	if n > MaxFrame {
-		return nil, fmt.Errorf("a frame of %d bytes", n)
-	}
-	if _, err := r.Discard(4); err != nil {
-		return nil, err
-	}
-	if b, err = readN(r, b[:0], int(n)); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// readN reads n bytes. Memory is taken as they come: a length alone costs none.
-func readN(r io.Reader, b []byte, n int) ([]byte, error) {
-	for len(b) < n {
-		step := min(n-len(b), max(64<<10, len(b)))
-		at := len(b)
-		b = slices.Grow(b, step)[:at+step]
-		if _, err := io.ReadFull(r, b[at:]); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-func (s *Server) write(conn net.Conn, b []byte) error {
-	if err := conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return err
-	}
-	_, err := conn.Write(b)
-	return err
+	s.talk(&Conn{Remote: remote, conn: conn, r: bufio.NewReaderSize(conn, 1024), server: s})
 }
 
 // peer returns who connected, by the kernel's word (SO_PEERCRED, unix(7)).

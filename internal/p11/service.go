@@ -152,6 +152,12 @@ func parseVersion(text string) (v [2]uint8) {
 	return v
 }
 
+// Own tells whether callers need no client token.
+func (s *Service) Own() bool { return s.own }
+
+// Version is that of the program.
+func (s *Service) Version() (major, minor uint8) { return s.version[0], s.version[1] }
+
 // slot returns the caller's slot.
 func (s *Service) slot(c *Caller) (*slot, error) {
 	if uint64(c.Slot) >= uint64(len(s.slots)) {

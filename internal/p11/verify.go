@@ -57,7 +57,7 @@ func (s *Service) public(ctx context.Context, c *Caller, k Key) (any, *kind, err
 	var public any
 	var err error
 	if k.Handle == 0 {
-		if class, ok := k.Attributes.number(CKA_CLASS); ok && class != CKO_PUBLIC_KEY {
+		if class, ok := k.Attributes.Number(CKA_CLASS); ok && class != CKO_PUBLIC_KEY {
 			return nil, nil, fail(CKR_KEY_TYPE_INCONSISTENT, "the key must be a public one")
 		}
 		public, err = publicOf(k.Attributes)
@@ -156,10 +156,10 @@ func signHere(as Attributes, sig signature, m *Mechanism, data []byte) ([]byte, 
 
 // secretOf is the value of an extractable secret key that the caller holds.
 func secretOf(as Attributes) ([]byte, error) {
-	if class, ok := as.number(CKA_CLASS); !ok || class != CKO_SECRET_KEY {
+	if class, ok := as.Number(CKA_CLASS); !ok || class != CKO_SECRET_KEY {
 		return nil, fail(CKR_KEY_TYPE_INCONSISTENT, "the key must be a secret one")
 	}
-	secret := as.bytes(CKA_VALUE)
+	secret := as.Bytes(CKA_VALUE)
 	if len(secret) == 0 {
 		return nil, fail(CKR_TEMPLATE_INCOMPLETE, "the secret key has no CKA_VALUE")
 	}

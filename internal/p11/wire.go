@@ -53,7 +53,8 @@ func (r *Reader) Fail(format string, args ...any) {
 	}
 }
 
-func (r *Reader) take(n int, what string) []byte {
+// Take takes n bytes; what they are stands in the error.
+func (r *Reader) Take(n int, what string) []byte {
 	if r.Err == nil && len(r.b) < n {
 		r.Fail("the frame ends before its %s of %d bytes", what, n)
 	}
@@ -67,7 +68,7 @@ func (r *Reader) take(n int, what string) []byte {
 
 // U8 takes an integer of 8 bits.
 func (r *Reader) U8() uint8 {
-	if b := r.take(1, "u8"); b != nil {
+	if b := r.Take(1, "u8"); b != nil {
 		return b[0]
 	}
 	return 0
@@ -75,7 +76,7 @@ func (r *Reader) U8() uint8 {
 
 // U16 takes an integer of 16 bits.
 func (r *Reader) U16() uint16 {
-	if b := r.take(2, "u16"); b != nil {
+	if b := r.Take(2, "u16"); b != nil {
 		return binary.BigEndian.Uint16(b)
 	}
 	return 0
@@ -83,7 +84,7 @@ func (r *Reader) U16() uint16 {
 
 // U32 takes an integer of 32 bits.
 func (r *Reader) U32() uint32 {
-	if b := r.take(4, "u32"); b != nil {
+	if b := r.Take(4, "u32"); b != nil {
 		return binary.BigEndian.Uint32(b)
 	}
 	return 0
@@ -91,7 +92,7 @@ func (r *Reader) U32() uint32 {
 
 // U64 takes an integer of 64 bits.
 func (r *Reader) U64() uint64 {
-	if b := r.take(8, "u64"); b != nil {
+	if b := r.Take(8, "u64"); b != nil {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
@@ -112,11 +113,11 @@ func (r *Reader) Bytes() []byte {
 	if r.Err == nil && uint64(n) > uint64(len(r.b)) {
 		r.Fail("a string of %d bytes has %d", n, len(r.b))
 	}
-	return r.take(int(n), "string")
+	return r.Take(int(n), "string")
 }
 
 // Rest takes all that is left.
-func (r *Reader) Rest() []byte { return r.take(len(r.b), "rest") }
+func (r *Reader) Rest() []byte { return r.Take(len(r.b), "rest") }
 
 // End returns Err, or an error if something is left over.
 func (r *Reader) End() error {
@@ -184,7 +185,7 @@ func (r *Reader) attributes(nested bool) Attributes {
 		if r.Err != nil {
 			return nil
 		}
-		if as.find(a.Type) != nil {
+		if as.Find(a.Type) != nil {
 			r.Fail("attribute 0x%x comes twice", a.Type)
 			return nil
 		}
@@ -199,12 +200,12 @@ func (r *Reader) attribute(nested bool) api.P11Attribute {
 	case FormBytes:
 		a.Value = r.Bytes()
 	case FormBool:
-		a.Value = r.take(1, "flag")
+		a.Value = r.Take(1, "flag")
 		if len(a.Value) == 1 && a.Value[0] > 1 {
 			r.Fail("attribute 0x%x is %d, neither 0 nor 1", a.Type, a.Value[0])
 		}
 	case FormNumber:
-		a.Value = r.take(8, "number")
+		a.Value = r.Take(8, "number")
 	case FormNumbers:
 		if a.Value = r.Bytes(); len(a.Value)%8 != 0 {
 			r.Fail("attribute 0x%x is an array of numbers of %d bytes", a.Type, len(a.Value))
@@ -227,7 +228,7 @@ func (r *Reader) attribute(nested bool) api.P11Attribute {
 
 // normalise gives a flag that came as bytes the form of one.
 func normalise(a *api.P11Attribute) {
-	if a.Form == FormBytes && len(a.Value) == 1 && isFlag(a.Type) {
+	if a.Form == FormBytes && len(a.Value) == 1 && IsFlag(a.Type) {
 		a.Form = FormBool
 		if a.Value[0] != 0 {
 			a.Value = []byte{1}
