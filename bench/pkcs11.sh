@@ -4,11 +4,11 @@
 # and in Claviger on SoftHSM2 through its module, by the server's socket and by
 # the agent over TLS; on the same cores, in turn, with the load generator there too.
 # Arguments: the program, the module, the seconds of a round, the rounds, the
-# connections. It needs curl, jq, nginx-light, libengine-pkcs11-openssl, softhsm2, p11-kit,
-# openssl and opensc, and leaves nothing behind.
+# connections. It needs the packages curl, jq, nginx-light, openssl, softhsm2,
+# libengine-pkcs11-openssl, p11-kit and p11-kit-modules, and leaves nothing behind.
 set -eu
 claviger=$(realpath "${1:-bin/claviger}")
-module=$(realpath "${2:-pkcs11/libclaviger-pkcs11.so}")
+module=$(realpath "${2:-pkcs11/build/libclaviger-pkcs11.so}")
 seconds=${3:-5}
 rounds=${4:-5}
 connections=${5:-16}

@@ -32,6 +32,17 @@ if [ "$(id -u)" -ne 0 ]; then
 	as_root=sudo
 fi
 echo "Installing for the tests:$missing"
+# Tests start servers of their own; Debian's own are not to run, now or later.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin "$policy"
+	trap '$as_root rm -f "$policy"' EXIT
+fi
 $as_root apt-get update -qq
 # shellcheck disable=SC2086 # a list of packages
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y --no-install-recommends $missing >/dev/null
+for server in nginx:nginx-light apache2:apache2 haproxy:haproxy ssh:openssh-server; do
+	case "$missing " in
+	*" ${server#*:} "*) $as_root systemctl disable --quiet "${server%%:*}" 2>/dev/null || true ;;
+	esac
+done

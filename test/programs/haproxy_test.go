@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,13 +44,14 @@ func TestHAProxy(t *testing.T) {
 				front.wait(t, "it does not listen", func() bool { return listens(address) })
 				d := &dialer{address: address, pool: p.pool(t), client: &client}
 				d.serves(t, k, "hello 127.0.0.1")
+				// It closes its socket and opens another one.
+				before := listener(t, address)
 				if err := syscall.Kill(front.Process.Pid, syscall.SIGHUP); err != nil {
 					t.Fatal(err)
 				}
 				front.wait(t, "it is not loaded again", func() bool {
-					// It closes its socket and opens it again.
-					_, _, err := d.get(t.Context())
-					return strings.Count(front.out.String(), "Configuration successful") > 1 && err == nil
+					now := listener(t, address)
+					return now != before && now != ""
 				})
 				d.serves(t, k, "hello 127.0.0.1")
 				d.client = nil
@@ -60,6 +62,20 @@ func TestHAProxy(t *testing.T) {
 			})
 		}
 	})
+}
+
+// listener is the inode of the socket that listens at an address of IPv4, "" if
+// there is none (proc(5), /proc/net/tcp).
+func listener(t testing.TB, address string) string {
+	t.Helper()
+	at := netip.MustParseAddrPort(address)
+	for line := range strings.Lines(string(read(t, "/proc/net/tcp"))) {
+		f := strings.Fields(line)
+		if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", at.Port())) {
+			return f[9]
+		}
+	}
+	return ""
 }
 
 // shortSocket returns a path for a socket; names of tests make paths longer than
