@@ -105,16 +105,20 @@ static CK_RV slots_ask(bool again)
 	return known ? CKR_OK : rv;
 }
 
-/* slot_check: the module is initialized and has this slot. */
+/* slot_check: the module is initialized and has this slot. If another thread
+ * ended and began anew meanwhile, the slots are asked for again. */
 CK_RV slot_check(CK_SLOT_ID id)
 {
-	CK_RV rv = slots_ask(false);
-	if (rv != CKR_OK)
-		return rv;
-	lock();
-	bool found = slot_get(id) != NULL;
-	unlock();
-	return found ? CKR_OK : CKR_SLOT_ID_INVALID;
+	for (;;) {
+		CK_RV rv = slots_ask(false);
+		if (rv != CKR_OK)
+			return rv;
+		lock();
+		bool found = slot_get(id) != NULL, asked = state.asked_slots;
+		unlock();
+		if (found || asked)
+			return found ? CKR_OK : CKR_SLOT_ID_INVALID;
+	}
 }
 
 static void pad(uint8_t *to, size_t size, struct rbuf from)

@@ -14,11 +14,11 @@ import (
 	"github.com/claviger/claviger/test/harness"
 )
 
-// TestSanitizers runs the tests in C under the address and undefined behaviour
-// sanitizers: known answers, every function, servers that are killed, stopped and
+// TestSanitizers runs the tests in C, plain and under the address and undefined
+// behaviour sanitizers: known answers, every function, servers that are killed, stopped and
 // wrong, forks, threads.
 func TestSanitizers(t *testing.T) {
-	run(t, "asan")
+	run(t, "test", "asan")
 }
 
 // TestFull runs them under valgrind, and fuzzes every parser for a minute.
