@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/config"
-	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
@@ -26,21 +24,7 @@ func newServer(t *testing.T) (address string) {
 	module, env := tokentest.SoftHSM(t)
 	cfg := config.Dev(t.TempDir())
 	cfg.Token.Driver, cfg.Token.PKCS11.Module, cfg.Token.PKCS11.Env = config.DriverPKCS11, module, variables(env)
-	cfg.Listeners = []config.Listener{{Address: "127.0.0.1:0"}}
-	s, err := server.New(cfg, server.Options{Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error)
-	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return s.Addresses()[0]
+	return serve(t, cfg, nil).Addresses()[0]
 }
 
 // gpgHome is a GnuPG home with a key of each of these people, without a passphrase.

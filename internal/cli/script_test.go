@@ -71,15 +71,11 @@ func TestLive(t *testing.T) {
 	})
 }
 
-// live starts an unsealed server and runs the scripts against it. PROTECTION is
-// how keys are kept there by default, POOLS a directory where its pools may lie.
-func live(t *testing.T, cfg *config.Config, protection string) {
-	pools := t.TempDir()
-	cfg.HMACPool.Dirs = []string{pools}
+// serve runs a server until the end of the test.
+func serve(t *testing.T, cfg *config.Config, dev *server.Dev) *server.Server {
+	t.Helper()
 	cfg.Listeners = []config.Listener{{Address: "127.0.0.1:0"}}
-	s, err := server.New(cfg, server.Options{
-		Dev: &server.Dev{}, Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	s, err := server.New(cfg, server.Options{Dev: dev, Version: version, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +88,15 @@ func live(t *testing.T, cfg *config.Config, protection string) {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// live starts an unsealed server and runs the scripts against it. PROTECTION is
+// how keys are kept there by default, POOLS a directory where its pools may lie.
+func live(t *testing.T, cfg *config.Config, protection string) {
+	pools := t.TempDir()
+	cfg.HMACPool.Dirs = []string{pools}
+	s := serve(t, cfg, &server.Dev{})
 	root, _ := s.DevInfo()
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/live",

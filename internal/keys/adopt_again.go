@@ -7,7 +7,6 @@ import (
 
 	"github.com/claviger/claviger/api"
 	"github.com/claviger/claviger/internal/fault"
-	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/token"
 )
 
@@ -65,29 +64,11 @@ func (s *Service) versionWithout(ctx context.Context, k *key, tok token.Token, p
 
 // putObject makes an object the secret of a version with the same public key.
 func (s *Service) putObject(ctx context.Context, k *key, number int, stored *token.Stored) error {
-	id := k.meta.ID
-	_, err := s.update(ctx, k.name, func(k *key) (*key, []store.Change, error) {
-		if k.meta.ID != id {
-			return nil, nil, invalid("key not found")
-		}
-		if err := k.usable(); err != nil {
-			return nil, nil, err
-		}
-		var r versionRecord
-		rec, err := s.store.Get(ctx, tableVersions, k.name.version(number), &r)
-		if err != nil {
-			return nil, nil, storeFault(err, "read the key version")
-		}
-		defer r.wipe()
+	return s.changeVersion(ctx, k, number, func(r *versionRecord) error {
 		if r.Main.Place != api.ProtectionToken || !bytes.Equal(r.Main.Public, stored.Public) {
-			return nil, nil, invalid("version %d was changed meanwhile", number)
+			return invalid("version %d was changed meanwhile", number)
 		}
 		r.Main = recordOf(*stored)
-		put, err := s.store.Put(tableVersions, k.name.version(number), rec, r)
-		if err != nil {
-			return nil, nil, storeFault(err, "store the key version")
-		}
-		return k.withSlot(number), []store.Change{put}, nil
+		return nil
 	})
-	return orMissing(err, "key not found")
 }

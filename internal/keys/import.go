@@ -264,6 +264,26 @@ func (k *key) checkImportVersion(r *api.ImportKeyVersion) error {
 
 // completeVersion puts a private key beside its public key.
 func (s *Service) completeVersion(ctx context.Context, k *key, number int, main *secretRecord) error {
+	var done []store.Change
+	if main.Place == api.ProtectionToken {
+		done = append(done, s.store.Remove(tableIntents, main.ID, intentNew))
+	}
+	return s.changeVersion(ctx, k, number, func(r *versionRecord) error {
+		switch {
+		case !r.Main.publicOnly():
+			return invalid("version %d has its private key already; leave version out to add a new one", number)
+		case !bytes.Equal(r.Main.Public, main.Public):
+			return invalid("the private key does not belong to the public key of version %d", number)
+		}
+		r.Main = *main
+		r.Main.Secret = bytes.Clone(main.Secret)
+		return nil
+	}, done...)
+}
+
+// changeVersion changes the record of a version, with other changes or not at all.
+// A change that returns an error is not made.
+func (s *Service) changeVersion(ctx context.Context, k *key, number int, change func(*versionRecord) error, more ...store.Change) error {
 	id := k.meta.ID
 	_, err := s.update(ctx, k.name, func(k *key) (*key, []store.Change, error) {
 		if k.meta.ID != id {
@@ -278,24 +298,14 @@ func (s *Service) completeVersion(ctx context.Context, k *key, number int, main 
 			return nil, nil, storeFault(err, "read the key version")
 		}
 		defer r.wipe()
-		switch {
-		case !r.Main.publicOnly():
-			return nil, nil, invalid("version %d has its private key already; leave version out to add a new one", number)
-		case !bytes.Equal(r.Main.Public, main.Public):
-			return nil, nil, invalid("the private key does not belong to the public key of version %d", number)
+		if err := change(&r); err != nil {
+			return nil, nil, err
 		}
-		r.Main = *main
-		r.Main.Secret = bytes.Clone(main.Secret)
 		put, err := s.store.Put(tableVersions, k.name.version(number), rec, r)
 		if err != nil {
 			return nil, nil, storeFault(err, "store the key version")
 		}
-		next := k.withSlot(number)
-		changes := []store.Change{put}
-		if main.Place == api.ProtectionToken {
-			changes = append(changes, s.store.Remove(tableIntents, main.ID, intentNew))
-		}
-		return next, changes, nil
+		return k.withSlot(number), append([]store.Change{put}, more...), nil
 	})
 	return orMissing(err, "key not found")
 }
