@@ -51,3 +51,15 @@ func (*Session) UnwrapOAEP(CKM, CKM, uint32, int, Handle, []byte, *Template) (Ha
 func (*Session) Create(*Template) (Handle, error)         { return 0, errNoCgo }
 func (*Session) Random([]byte) error                      { return errNoCgo }
 func (*Session) Batch(Op, Handle, []byte, []byte, []Item) {}
+
+// Lane can't be made in a build without cgo.
+type Lane struct{}
+
+// NewLane returns the reason why there is no PKCS#11.
+func NewLane(int) (*Lane, error) { return nil, errNoCgo }
+
+func (*Lane) Close()                             {}
+func (*Lane) Hold(uint32, Handle) error          { return errNoCgo }
+func (*Lane) Drop(uint32)                        {}
+func (*Lane) Next(*Session, bool) (Frame, error) { return Frame{}, errNoCgo }
+func (*Lane) Write([]byte) error                 { return errNoCgo }

@@ -249,6 +249,33 @@ static CK_RV derive(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, const cl_op *
 	return rv ? rv : gone;
 }
 
+/* A failed Init is the session's or the key's failure: the caller decides before
+ * the rest is tried. A failed operation ends itself (section 5.2), but for a buffer
+ * that was too small, which leaves it active. */
+int cl_stops(const cl_item *it)
+{
+	if (!it->rv)
+		return 0;
+	if (it->at == CL_AT_INIT)
+		return 1;
+	switch (it->rv) {
+	case 0x02:  /* CKR_HOST_MEMORY */
+	case 0x30:  /* CKR_DEVICE_ERROR */
+	case 0x31:  /* CKR_DEVICE_MEMORY */
+	case 0x32:  /* CKR_DEVICE_REMOVED */
+	case 0x90:  /* CKR_OPERATION_ACTIVE */
+	case 0x91:  /* CKR_OPERATION_NOT_INITIALIZED */
+	case 0xb0:  /* CKR_SESSION_CLOSED */
+	case 0xb3:  /* CKR_SESSION_HANDLE_INVALID */
+	case 0xe0:  /* CKR_TOKEN_NOT_PRESENT */
+	case 0x101: /* CKR_USER_NOT_LOGGED_IN */
+	case 0x150: /* CKR_BUFFER_TOO_SMALL */
+	case 0x190: /* CKR_CRYPTOKI_NOT_INITIALIZED */
+		return 1;
+	}
+	return 0;
+}
+
 void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t *in, uint8_t *out, cl_item *items,
 	uint32_t n)
 {
@@ -294,11 +321,7 @@ void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t 
 			it->out_len = rv ? 0 : (uint32_t)(len <= it->out_cap ? len : it->out_cap);
 		}
 		it->rv = (uint32_t)rv;
-		/* A failed Init is the session's or the key's failure: the caller decides
-		 * before the rest is tried. A failed operation ends itself (section 5.2),
-		 * but for a buffer that was too small, which leaves it active. */
-		if (rv && (it->at == CL_AT_INIT || rv == 0x150UL || (rv >= 0x30 && rv <= 0x32) || rv == 0xb3 || rv == 0xe0 ||
-				  rv == 0x101 || rv == 0x190))
+		if (cl_stops(it))
 			return;
 	}
 }

@@ -186,8 +186,10 @@ CK_RV cl_unwrap_oaep(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG mech, CK_ULONG ha
 	CK_ULONG kek, void *blob, CK_ULONG nblob, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
 CK_RV cl_create(CK_FUNCTION_LIST *f, CK_ULONG s, cl_attr *t, CK_ULONG nt, void *data, CK_ULONG *o);
 CK_RV cl_random(CK_FUNCTION_LIST *f, CK_ULONG s, void *p, CK_ULONG n);
+/* Tells whether an item failed for what is not its own fault alone. */
+int cl_stops(const cl_item *it);
 /* Performs items [0,n) in order and stops after the first whose failure is not
- * confined to it (see cl_batch in pkcs11.c); items that were tried have done=1. */
+ * confined to it (cl_stops); items that were tried have done=1. */
 void cl_batch(CK_FUNCTION_LIST *f, CK_ULONG s, CK_ULONG key, cl_op *op, uint8_t *in, uint8_t *out, cl_item *items,
 	uint32_t n);
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -99,15 +100,11 @@ func BenchmarkDirect(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		req := appendDo(nil, 1, 0, pl.op, []unit{u})[headerSize:]
-		out := make([]byte, 4096)
+		in := append(slices.Clone(u.nonce), u.in...)
 		b.Run(o.name, func(b *testing.B) {
 			for range b.N * o.batch {
-				if err := p.do.parse(req); err != nil {
+				if _, err := useOnce(p.hot, pl.op, born.secret, len(u.nonce), in, u.room); err != nil {
 					b.Fatal(err)
-				}
-				if err := p.batch(born.secret, req, out); err != nil || p.do.items[0].RV != 0 {
-					b.Fatal(err, p.do.items[0])
 				}
 			}
 			b.ReportMetric(float64(b.N*o.batch)/b.Elapsed().Seconds(), "items/s")

@@ -22,8 +22,9 @@
 //
 // The server's side: Device (device.go), hsm (token.go), key (key.go, plan.go),
 // pool (pool.go) and proc (proc.go). The process's side: process (process.go)
-// with its control (login.go), hot lane (hot.go) and slow lane (slow.go).
-// Between them lie the frames of wire.go, wire_do.go and wire_control.go.
+// with its control (login.go), hot lane (hot.go) and slow lane (slow.go). The hot
+// lane is a pkcs11.Lane, which performs operations without a way through Go. Between
+// them lie the frames of wire.go, wire_do.go and wire_control.go.
 //
 // The server owns the state. It tells a worker to load a key into a slot of its
 // table, in front of the first operation that needs it and without waiting for

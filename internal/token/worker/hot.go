@@ -3,7 +3,6 @@ package worker
 import (
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/claviger/claviger/internal/token/pkcs11"
 )
@@ -34,6 +33,8 @@ func (p *process) loadFrame(f frame) {
 			p.fatal(err)
 		}
 		e = loaded{why: asFailure(err)}
+	} else if err := p.lane.Hold(l.slot, h); err != nil {
+		p.fatal(err)
 	}
 	p.table[l.slot] = e
 }
@@ -44,6 +45,7 @@ func (p *process) unload(slot uint32) {
 		_ = p.keeper.Destroy(e.handle)
 	}
 	delete(p.table, slot)
+	p.lane.Drop(slot)
 }
 
 func (p *process) load(l *loadRequest) (pkcs11.Handle, error) {
@@ -111,99 +113,35 @@ func (p *process) unwrapBlob(l *loadRequest) (pkcs11.Handle, error) {
 	}
 }
 
-// Bounds of how long an answer waits for those behind it, and of their size.
-const (
-	flushAfter = 200 * time.Microsecond
-	flushSize  = 128 << 10
-)
-
-// doFrame performs an operation and appends its answer.
-func (p *process) doFrame(f frame) {
-	if err := p.do.parse(f.payload); err != nil {
-		p.answer(f, &failure{reason: reasonFrame, msg: "operation: " + err.Error()}, nil)
-		return
+// left deals with an operation that the lane did not answer, and tells whether to
+// perform it once more. A broken session is in an unknown state: it is replaced, once.
+func (p *process) left(f pkcs11.Frame) (again bool) {
+	fr := frame{f.Kind, f.Seq, f.Payload}
+	switch f.Reason {
+	case pkcs11.Malformed:
+		p.answer(fr, &failure{reason: reasonFrame, msg: "the operation is malformed"}, nil)
+		return false
+	case pkcs11.Empty:
+		if e := p.table[f.Slot]; e.why != nil {
+			p.answer(fr, e.why, nil)
+		} else {
+			p.answer(fr, &failure{reason: reasonNotReady, msg: "the slot is empty"}, nil)
+		}
+		return false
 	}
-	e, ok := p.table[p.do.slot]
+	broken, before := sessionBroken(f.Err.Code), p.renewed == f.Seq
 	switch {
-	case !ok:
-		p.answer(f, &failure{reason: reasonNotReady, msg: "the slot is empty"}, nil)
-		return
-	case e.why != nil:
-		p.answer(f, e.why, nil)
-		return
+	case deviceGone(f.Err), broken && before && !outOfMemory(f.Err.Code):
+		p.fatal(failf(reasonSession, f.Err, "using a key"))
+	case !broken, before: // the key's fault, or the process's: the server decides
+		p.answer(fr, failf(reasonCall, f.Err, ""), nil)
+		return false
 	}
-	start := len(p.out)
-	if start == 0 {
-		p.since = time.Now()
+	p.renewed = f.Seq
+	if err := p.renew(&p.hot); err != nil {
+		p.fatal(err)
 	}
-	p.grow(headerSize + 1 + 4 + p.do.room)
-	p.out = append(beginFrame(p.out, f.kind|frameAnswer, f.seq), statusOK)
-	p.out = appendU32(p.out, uint32(len(p.do.items)))
-	base := len(p.out)
-	if err := p.batch(e.handle, f.payload, p.out[base:cap(p.out)]); err != nil {
-		p.out = p.out[:start]
-		p.answer(f, err, nil)
-	} else {
-		p.out = endFrame(appendResults(p.out, base, p.do.items), start)
-	}
-	if len(p.out) > flushSize || time.Since(p.since) > flushAfter {
-		if err := p.flush(); err != nil {
-			p.fatal(err)
-		}
-	}
-}
-
-// grow makes room for n more bytes of answers.
-func (p *process) grow(n int) {
-	if cap(p.out)-len(p.out) >= n {
-		return
-	}
-	old := p.out
-	p.out = make([]byte, len(old), max(2*cap(old), len(old)+n))
-	copy(p.out, old)
-	clear(old)
-}
-
-// batch runs the parsed operation on its items; outputs go to mem, each behind
-// room for its header. The error is a failure of the whole.
-func (p *process) batch(key pkcs11.Handle, in, mem []byte) error {
-	at := uint32(0)
-	items := p.do.items
-	for i := range items {
-		items[i].Out = at + resultHeader
-		at += resultHeader + items[i].OutCap
-	}
-	renewed := false
-	for first := 0; first < len(items); {
-		p.hot.Batch(p.do.op, key, in, mem, items[first:])
-		n := 0
-		for n < len(items)-first && items[first+n].Done == 1 {
-			n++
-		}
-		first += n
-		last := &items[first-1]
-		if last.RV == pkcs11.OK || last.At == pkcs11.AtCall && !sessionBroken(last.RV) {
-			continue
-		}
-		err := &pkcs11.Error{Func: pkcs11.FuncName(p.do.op.Func, last.At), Code: last.RV}
-		if outOfMemory(last.RV) && renewed {
-			return failf(reasonCall, err, "") // the key's fault or the process's: the server decides
-		}
-		if deviceGone(err) || sessionBroken(last.RV) && renewed {
-			p.fatal(failf(reasonSession, err, "using a key"))
-		}
-		if !sessionBroken(last.RV) {
-			return failf(reasonCall, err, "")
-		}
-		// The session is in an unknown state: go on with a new one, once.
-		renewed = true
-		if err := p.renew(&p.hot); err != nil {
-			p.fatal(err)
-		}
-		first--
-		last.Done = 0
-	}
-	return nil
+	return true
 }
 
 // sessionBroken tells whether a code leaves the session unusable.

@@ -8,10 +8,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/claviger/claviger/internal/token/pkcs11"
 )
@@ -93,16 +91,9 @@ func peekSetup() (setup, error) {
 
 // process is the worker after its start.
 type process struct {
-	socket  *os.File
+	lane    *pkcs11.Lane
 	control chan frame    // frames for the thread of Main
 	served  chan struct{} // one token when such a frame was
-
-	in   []byte // r:w is unread
-	r, w int
-
-	out     []byte    // answers of the hot lane that are not written yet
-	since   time.Time // when the first of them began
-	writeMu sync.Mutex
 
 	mod    *pkcs11.Module
 	slot   pkcs11.Slot
@@ -113,7 +104,8 @@ type process struct {
 	keeper *pkcs11.Session // holds the login and every loaded session object; hot lane only
 	hot    *pkcs11.Session
 	table  map[uint32]loaded
-	do     doRequest
+	// renewed is the number of the operation for which the session was renewed last.
+	renewed uint32
 
 	plain     atomic.Bool   // the module takes plain templates of key pairs only
 	kek       atomic.Uint64 // handle, 0 if unknown
@@ -125,15 +117,14 @@ func serve() int {
 	// The heap of a worker is small and its garbage is little: collect seldom.
 	debug.SetGCPercent(400)
 	runtime.GOMAXPROCS(2)
-	if err := syscall.SetNonblock(socketFD, true); err != nil {
+	lane, err := openLane()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "token-worker: preparing the socket:", err)
 		return exitWire
 	}
-	p := &process{socket: os.NewFile(socketFD, "server"), control: make(chan frame), served: make(chan struct{}),
-		in: make([]byte, 256<<10), out: make([]byte, 0, 256<<10), table: map[uint32]loaded{}}
+	p := &process{lane: lane, control: make(chan frame), served: make(chan struct{}), table: map[uint32]loaded{}}
 	p.slow.init(p)
 	var code int
-	var err error
 	go func() {
 		defer close(p.control)
 		code, err = p.run()
@@ -148,98 +139,39 @@ func serve() int {
 	return code
 }
 
-// run is the hot lane: it takes all frames and performs those that use keys. It
-// returns the exit code. Its goroutine is bound to no thread and waits for the
-// socket in the scheduler: a thread of its own that is either in read(2) or in the
-// module would look like one that never yields, and Go's monitor thread would
-// take its processor away again and again.
+func openLane() (*pkcs11.Lane, error) {
+	if err := syscall.SetNonblock(socketFD, false); err != nil {
+		return nil, err
+	}
+	return pkcs11.NewLane(socketFD)
+}
+
+// run is the hot lane: it takes all frames, of which the lane performs those that
+// use keys. It returns the exit code.
 func (p *process) run() (int, error) {
-	for {
-		f, err := p.next()
-		if errors.Is(err, errEnd) {
+	for again := false; ; {
+		f, err := p.lane.Next(p.hot, again)
+		if errors.Is(err, io.EOF) {
 			return exitOK, nil
 		}
 		if err != nil {
-			return exitWire, err
+			return exitWire, fmt.Errorf("serving the socket: %w", err)
 		}
-		p.handle(f)
+		again = false
+		if f.Kind == frameDo {
+			again = p.left(f)
+		} else {
+			p.handle(frame{f.Kind, f.Seq, f.Payload})
+		}
 	}
 }
 
-var errEnd = errors.New("the server closed the socket")
-
-// next returns the next frame. When none is complete in memory it first writes
-// the answers that are ready, and then waits for the socket.
-func (p *process) next() (frame, error) {
-	for {
-		f, used, need, err := parseFrame(p.in[p.r:p.w])
-		if err != nil {
-			return frame{}, err
-		}
-		if used > 0 {
-			p.r += used
-			return f, nil
-		}
-		if err := p.flush(); err != nil {
-			return frame{}, err
-		}
-		p.compact(need)
-		n, err := p.socket.Read(p.in[p.w:])
-		switch {
-		case errors.Is(err, io.EOF):
-			return frame{}, errEnd
-		case err != nil:
-			return frame{}, fmt.Errorf("reading: %w", err)
-		}
-		p.w += n
-	}
-}
-
-// compact wipes what was read and makes room for a frame of need bytes.
-func (p *process) compact(need int) {
-	clear(p.in[:p.r])
-	left := p.w - p.r
-	const usual = 256 << 10
-	switch {
-	case need > len(p.in), need <= usual && len(p.in) > usual && left < usual:
-		old := p.in
-		p.in = make([]byte, max(need, usual))
-		copy(p.in, old[p.r:p.w])
-		clear(old)
-	case p.r > 0 && left > 0:
-		copy(p.in, p.in[p.r:p.w])
-		clear(p.in[max(left, p.r):p.w])
-	}
-	p.r, p.w = 0, left
-}
-
-// flush writes the answers of the hot lane.
-func (p *process) flush() error {
-	if len(p.out) == 0 {
-		return nil
-	}
-	err := p.write(p.out)
-	clear(p.out)
-	if cap(p.out) > 4<<20 {
-		p.out = make([]byte, 0, 256<<10)
-	}
-	p.out = p.out[:0]
-	return err
-}
-
-// write writes whole frames; both lanes use it.
-func (p *process) write(b []byte) error {
-	p.writeMu.Lock()
-	defer p.writeMu.Unlock()
-	if _, err := p.socket.Write(b); err != nil {
-		return fmt.Errorf("writing: %w", err)
-	}
-	return nil
-}
-
-// answer appends a whole answer of the hot lane or of control.
+// answer writes an answer of the hot lane or of control. An error shows at the
+// next frame too.
 func (p *process) answer(f frame, err error, body func(b []byte) []byte) {
-	p.out = appendAnswer(p.out, f, err, body)
+	b := appendAnswer(nil, f, err, body)
+	_ = p.lane.Write(b)
+	clear(b)
 }
 
 func appendAnswer(b []byte, f frame, err error, body func(b []byte) []byte) []byte {
@@ -260,15 +192,13 @@ func (p *process) fatal(err error) {
 	b := beginFrame(nil, frameFatal, 0)
 	b = endFrame(appendFailure(b, asFailure(err)), 0)
 	// The server replaces a worker that ends, with or without this frame.
-	_ = p.write(b)
+	_ = p.lane.Write(b)
 	os.Exit(exitSession)
 }
 
 // handle performs one frame.
 func (p *process) handle(f frame) {
 	switch f.kind {
-	case frameDo:
-		p.doFrame(f)
 	case frameLoad:
 		p.loadFrame(f)
 	case frameUnload:

@@ -67,7 +67,7 @@ func (s *slowLane) run() {
 			s.p.fatal(err)
 		}
 		clear(f.payload)
-		if err := s.p.write(appendAnswer(nil, f, err, body)); err != nil {
+		if err := s.p.lane.Write(appendAnswer(nil, f, err, body)); err != nil {
 			s.p.fatal(err)
 		}
 	}

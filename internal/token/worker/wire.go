@@ -9,23 +9,20 @@ import (
 	"github.com/claviger/claviger/internal/token/pkcs11"
 )
 
-// The wire: frames over a stream socket pair, numbers little-endian.
-//
-//	u32 length of the rest ‖ u8 kind ‖ u32 sequence number ‖ payload
-//
-// An answer carries the number of its request and its kind with the high bit
-// set; its payload begins with a status byte. Load and unload are not answered:
-// an operation on a slot that could not be loaded reports why.
+// The wire: frames over a stream socket pair, as package pkcs11 defines them (its
+// Lane answers frameDo). An answer carries the number of its request and its kind
+// with the high bit set; its payload begins with a status byte. Load and unload are
+// not answered: an operation on a slot that could not be loaded reports why.
 const (
-	headerSize = 9
-	maxFrame   = 80 << 20
+	headerSize = pkcs11.FrameHeader
+	maxFrame   = pkcs11.MaxFrame
 
 	frameSetup     = 1 // control, before serving
 	frameLogin     = 2
 	frameCreate    = 3
 	frameLoad      = 4 // hot lane
 	frameUnload    = 5
-	frameDo        = 6
+	frameDo        = pkcs11.FrameDo
 	frameRandom    = 7
 	frameGenerate  = 8 // slow lane
 	frameDestroy   = 9
@@ -41,7 +38,7 @@ const (
 	frameSetPIN    = 19 // control
 	frameTryPIN    = 20
 	frameFatal     = 0x7F // worker to server, unasked: it ends
-	frameAnswer    = 0x80
+	frameAnswer    = pkcs11.FrameAnswer
 )
 
 // Status byte of an answer.
@@ -50,7 +47,7 @@ const (
 	statusFail = 1
 )
 
-var errFrame = errors.New("malformed frame")
+var errFrame = pkcs11.ErrFrame
 
 // beginFrame appends a header whose length endFrame fills in.
 func beginFrame(b []byte, kind byte, seq uint32) []byte {
