@@ -16,9 +16,11 @@ type Conn struct {
 	// Remote is who connected, for the audit log.
 	Remote string
 
-	conn   net.Conn
-	r      *bufio.Reader
-	server *Server
+	conn    net.Conn
+	r       *bufio.Reader
+	server  *Server
+	limited bool      // reading has a deadline
+	until   time.Time // writing has this deadline
 }
 
 // Context ends when requests under way are cut off.
@@ -29,29 +31,36 @@ func (c *Conn) Busy(under bool) bool { return c.server.busy(c.conn, under) }
 
 // Hello reads the first n bytes, for which the other side has little time.
 func (c *Conn) Hello(n int) ([]byte, error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(helloTime)); err != nil {
+	c.limited = true
+	if err := c.conn.SetReadDeadline(time.Now().Add(c.server.times.hello)); err != nil {
 		return nil, err
 	}
 	return c.head(n)
 }
 
 // Head waits for the next frame, as long as it takes, and reads its first n bytes.
-// From the first of them on the frame has a limited time. They are valid until the
+// From then on the rest of the frame has a limited time. They are valid until the
 // next call.
 func (c *Conn) Head(n int) ([]byte, error) {
-	if err := c.conn.SetReadDeadline(time.Time{}); err != nil || c.server.isClosing() {
+	if c.server.isClosing() {
 		return nil, io.EOF
 	}
-	if _, err := c.r.Peek(1); err != nil {
-		return nil, err
+	if c.limited {
+		c.limited = false
+		if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.conn.SetReadDeadline(time.Now().Add(frameTime)); err != nil {
+	if _, err := c.r.Peek(1); err != nil {
 		return nil, err
 	}
 	return c.head(n)
 }
 
 func (c *Conn) head(n int) ([]byte, error) {
+	if err := c.limit(n); err != nil {
+		return nil, err
+	}
 	head, err := c.r.Peek(n)
 	if err != nil {
 		return nil, err
@@ -60,9 +69,22 @@ func (c *Conn) head(n int) ([]byte, error) {
 	return head, err
 }
 
+// limit sets a deadline for a frame of which n bytes are wanted. Most frames come
+// whole: they need none, and a deadline of each would cost a timer.
+func (c *Conn) limit(n int) error {
+	if c.limited || c.r.Buffered() >= n {
+		return nil
+	}
+	c.limited = true
+	return c.conn.SetReadDeadline(time.Now().Add(c.server.times.frame))
+}
+
 // Body reads n bytes of the frame into b, or into larger memory. Memory is taken as
 // they come: a length alone costs none.
 func (c *Conn) Body(b []byte, n int) ([]byte, error) {
+	if err := c.limit(n); err != nil {
+		return nil, err
+	}
 	b = b[:0]
 	for len(b) < n {
 		step := min(n-len(b), max(64<<10, len(b)))
@@ -75,10 +97,14 @@ func (c *Conn) Body(b []byte, n int) ([]byte, error) {
 	return b, nil
 }
 
-// Write sends an answer. Who does not take it in time gets none.
+// Write sends an answer. Who does not take it in time gets none. One deadline serves
+// for all answers of a while.
 func (c *Conn) Write(b []byte) error {
-	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return err
+	if now := time.Now(); c.until.Sub(now) < c.server.times.write {
+		c.until = now.Add(2 * c.server.times.write)
+		if err := c.conn.SetWriteDeadline(c.until); err != nil {
+			return err
+		}
 	}
 	_, err := c.conn.Write(b)
 	return err

@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Times that a caller has. An idle connection may stay.
-const (
-	helloTime = 10 * time.Second // to send its first bytes
-	frameTime = 30 * time.Second // to send the rest of a frame
-	writeTime = 10 * time.Second // to take an answer
-)
+// patience is the time that a caller has. An idle connection may stay.
+type patience struct {
+	hello time.Duration // to send its first bytes
+	frame time.Duration // to send the rest of a frame
+	write time.Duration // to take an answer, at least; at most twice that
+}
+
+var usual = patience{hello: 10 * time.Second, frame: 30 * time.Second, write: 5 * time.Second}
 
 const (
 	// smallFrame is how much memory a connection keeps; larger frames get their own.
@@ -39,6 +41,7 @@ type Peers struct {
 type Server struct {
 	talk   func(*Conn)
 	peers  Peers
+	times  patience
 	log    *slog.Logger
 	ctx    context.Context // ends when requests under way are cut off
 	cancel context.CancelFunc
@@ -57,7 +60,7 @@ func NewServer(s *Service, peers Peers) *Server { return NewServerOf(s.talk, pee
 // connection, in a goroutine of its own, and ends it by returning.
 func NewServerOf(talk func(*Conn), peers Peers, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{talk: talk, peers: peers, log: log, ctx: ctx, cancel: cancel,
+	return &Server{talk: talk, peers: peers, times: usual, log: log, ctx: ctx, cancel: cancel,
 		conns: map[net.Conn]bool{}, accepts: map[net.Listener]bool{}}
 }
 
