@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 enum {
-	USUAL = 256 << 10,      /* bytes of either buffer; larger ones are given back */
+	USUAL = 256 << 10,      /* bytes of either buffer */
+	KEPT = 4 << 20,         /* larger ones are given back */
 	FLUSH_SIZE = 128 << 10, /* answers wait for those behind them up to this size */
 	FLUSH_NS = 200 * 1000,  /* and as long */
 	ITEM_HEADER = 16,       /* bytes of an item without its data */
@@ -145,7 +146,7 @@ static int flush(cl_lane *l)
 	int err = cl_lane_write(l, l->out.b, l->n);
 	wipe(l->out.b, l->n);
 	l->n = 0;
-	if (l->out.cap > USUAL) /* without memory the large one stays */
+	if (l->out.cap > KEPT) /* without memory the large one stays */
 		resize(&l->out, 0, 0, USUAL);
 	return err;
 }
@@ -155,14 +156,14 @@ static int reserve(cl_lane *l, size_t n)
 {
 	if (l->out.cap - l->n >= n)
 		return 0;
-	return resize(&l->out, 0, l->n, l->n + n);
+	return resize(&l->out, 0, l->n, 2 * l->out.cap > l->n + n ? 2 * l->out.cap : l->n + n);
 }
 
 /* compact wipes what was read and makes room for a frame of need bytes. */
 static int compact(cl_lane *l, size_t need)
 {
 	size_t left = l->w - l->r;
-	if (need > l->in.cap || (l->in.cap > USUAL && need <= USUAL && left < USUAL)) {
+	if (need > l->in.cap || (l->in.cap > KEPT && need <= USUAL && left < USUAL)) {
 		if (resize(&l->in, l->r, left, need > USUAL ? need : USUAL))
 			return -1;
 	} else if (l->r) {
