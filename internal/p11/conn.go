@@ -26,8 +26,9 @@ type Conn struct {
 // Context ends when requests under way are cut off.
 func (c *Conn) Context() context.Context { return c.server.ctx }
 
-// Busy notes that a request is under way, and tells whether there is to be another.
-func (c *Conn) Busy(under bool) bool { return c.server.busy(c.conn, under) }
+// Busy notes that a request is under way, or that it has its answer. It returns false
+// if the connection is to end, without a request that begins.
+func (c *Conn) Busy(under bool) bool { return c.server.Busy(c.conn, under) }
 
 // Hello reads the first n bytes, for which the other side has little time.
 func (c *Conn) Hello(n int) ([]byte, error) {
@@ -42,7 +43,7 @@ func (c *Conn) Hello(n int) ([]byte, error) {
 // From then on the rest of the frame has a limited time. They are valid until the
 // next call.
 func (c *Conn) Head(n int) ([]byte, error) {
-	if c.server.isClosing() {
+	if c.server.Closing() {
 		return nil, io.EOF
 	}
 	if c.limited {
@@ -129,14 +130,17 @@ func (s *Service) talk(c *Conn) {
 		if in, err = frame(c, in); err != nil {
 			return
 		}
-		more := c.Busy(true)
+		if !c.Busy(true) {
+			clear(in)
+			return
+		}
 		out = binary.BigEndian.AppendUint32(out[:0], 0)
 		out = s.Handle(c.Context(), c.Remote, in, out)
 		clear(in)
 		binary.BigEndian.PutUint32(out, uint32(len(out)-4))
 		err := c.Write(out)
 		clear(out)
-		if err != nil || !more || !c.Busy(false) {
+		if err != nil || !c.Busy(false) {
 			return
 		}
 		in, out = Keep(in), Keep(out)

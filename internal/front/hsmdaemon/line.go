@@ -8,11 +8,10 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/claviger/claviger/internal/conns"
 	"github.com/claviger/claviger/internal/fault"
 )
 
@@ -38,124 +37,22 @@ const (
 
 // LineServer serves the line protocol.
 type LineServer struct {
+	*conns.Server
 	front *Front
 	token []byte
 	key   string
-
-	mu      sync.Mutex
-	closing bool
-	conns   map[net.Conn]bool
-	accepts map[net.Listener]bool
-	work    sync.WaitGroup
 }
 
 // Lines makes the server of the line protocol: token is what clients send first,
 // key the name of the key that decrypts.
 func (f *Front) Lines(token []byte, key string) *LineServer {
-	return &LineServer{front: f, token: token, key: key, conns: map[net.Conn]bool{}, accepts: map[net.Listener]bool{}}
+	s := &LineServer{front: f, token: token, key: key}
+	s.Server = conns.New("line", s.talk, f.log)
+	return s
 }
 
-// Serve takes connections until Shutdown; then it returns http.ErrServerClosed.
-func (s *LineServer) Serve(l net.Listener) error {
-	if !s.begin(l) {
-		return http.ErrServerClosed
-	}
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-		case s.isClosing():
-			return http.ErrServerClosed
-		case isTemporary(err):
-			time.Sleep(10 * time.Millisecond) // too many open files: some will close
-			continue
-		default:
-			return err
-		}
-		if !s.add(conn) {
-			conn.Close()
-			return http.ErrServerClosed
-		}
-		go s.serve(conn)
-	}
-}
-
-func isTemporary(err error) bool {
-	e, ok := errors.AsType[*net.OpError](err)
-	return ok && e.Temporary()
-}
-
-func (s *LineServer) begin(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.accepts[l] = true
-	return true
-}
-
-func (s *LineServer) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
-}
-
-func (s *LineServer) add(conn net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.conns[conn] = true
-	s.work.Add(1)
-	return true
-}
-
-func (s *LineServer) remove(conn net.Conn) {
-	conn.Close()
-	s.mu.Lock()
-	delete(s.conns, conn)
-	s.mu.Unlock()
-	s.work.Done()
-}
-
-// Shutdown takes no more lines, waits for answers under way until ctx ends, and
-// then cuts them off.
-func (s *LineServer) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing = true
-	for l := range s.accepts {
-		l.Close()
-	}
-	for conn := range s.conns {
-		// Wakes those that wait for a line; the others write their answer.
-		_ = conn.SetReadDeadline(time.Unix(1, 0))
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { s.work.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.conns {
-		conn.Close()
-	}
-	return ctx.Err()
-}
-
-// serve is one connection.
-func (s *LineServer) serve(conn net.Conn) {
-	defer s.remove(conn)
-	defer func() {
-		if v := recover(); v != nil {
-			s.front.log.Error("panic on the line protocol", "panic", v)
-		}
-	}()
+// talk is one connection.
+func (s *LineServer) talk(conn net.Conn) {
 	r := bufio.NewReaderSize(conn, maxLine)
 	token, err := s.line(conn, r, tokenTime)
 	if err != nil {
@@ -167,10 +64,13 @@ func (s *LineServer) serve(conn net.Conn) {
 		s.refuse(conn, fault.New(fault.Denied, "wrong token"))
 		return
 	}
-	for answer := lineOK; s.send(conn, answer); {
+	for answer := lineOK; s.send(conn, answer) && s.Busy(conn, false); {
 		line, err := s.line(conn, r, idleTime)
 		if err != nil {
 			s.refuse(conn, err)
+			return
+		}
+		if !s.Busy(conn, true) {
 			return
 		}
 		answer = s.answer(conn, line)
@@ -179,7 +79,7 @@ func (s *LineServer) serve(conn net.Conn) {
 
 // line reads a line without its end. The error is io.EOF if the client is done.
 func (s *LineServer) line(conn net.Conn, r *bufio.Reader, limit time.Duration) ([]byte, error) {
-	if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil || s.isClosing() {
+	if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil || s.Closing() {
 		return nil, io.EOF
 	}
 	line, err := r.ReadSlice('\n')

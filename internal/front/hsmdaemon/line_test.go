@@ -156,8 +156,7 @@ func TestLineTokenRefused(t *testing.T) {
 	f, _, _ := newFront(t)
 	s := f.Lines(nil, "master")
 	here, there := net.Pipe()
-	s.add(there)
-	go s.serve(there)
+	go s.talk(there)
 	c := &lineClient{here, bufio.NewReader(here)}
 	if got := c.say(t, ""); got != "ERROR wrong token" {
 		t.Errorf("an empty token is answered by %q", got)
@@ -311,10 +310,10 @@ func FuzzLine(f *testing.F) {
 	f.Add([]byte(base64.StdEncoding.EncodeToString(encrypt(f, &key.PublicKey, []byte("x"))) + "\n\n\r\r\n"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		here, there := net.Pipe()
-		if !s.add(there) {
-			t.Fatal("closing")
-		}
-		go s.serve(there)
+		go func() {
+			defer there.Close()
+			s.talk(there)
+		}()
 		go func() {
 			_, _ = here.Write(append([]byte(lineToken+"\r\n"), sent...))
 			_ = here.SetReadDeadline(time.Now().Add(20 * time.Millisecond))

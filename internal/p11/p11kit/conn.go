@@ -92,14 +92,17 @@ func talk(c *p11.Conn, o *Options) {
 		if code, in, err = frame(c, in); err != nil {
 			return
 		}
-		more := c.Busy(true)
+		if !c.Busy(true) {
+			clear(in)
+			return
+		}
 		out = p.handle(c.Context(), in, append(out[:0], make([]byte, headSize)...))
 		clear(in)
 		binary.BigEndian.PutUint32(out, code)
 		binary.BigEndian.PutUint32(out[8:], uint32(len(out)-headSize))
 		err := c.Write(out)
 		clear(out)
-		if err != nil || !more || !c.Busy(false) {
+		if err != nil || !c.Busy(false) {
 			return
 		}
 		in, out = p11.Keep(in), p11.Keep(out)

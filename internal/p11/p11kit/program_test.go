@@ -427,9 +427,9 @@ func TestKeepAlive(t *testing.T) {
 	c := newClient(t, 0)
 	s := c.open()
 	curve := attrs(p11.CKA_EC_PARAMS, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"))
-	c.ok("C_GenerateKeyPair", s, mech(p11.CKM_EC_KEY_PAIR_GEN), curve, attrs(p11.CKA_TOKEN, false))
 	ctx, cancel := context.WithCancel(t.Context())
 	c.p.keep = ctx
+	c.ok("C_GenerateKeyPair", s, mech(p11.CKM_EC_KEY_PAIR_GEN), curve, attrs(p11.CKA_TOKEN, false))
 	ended := make(chan struct{})
 	go func() { c.p.keepAlive(time.Millisecond); close(ended) }()
 	for deadline := time.Now().Add(20 * time.Second); c.f.count("transit/pkcs11/session-") < 4; time.Sleep(time.Millisecond) {
