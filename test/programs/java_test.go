@@ -53,8 +53,8 @@ func java(t *testing.T, p *provider, kind string) {
 
 	// The guide's program with a named key.
 	printed, err := shell(t, p, dir, strings.NewReplacer("PORT", port, "ALIAS", k.name).Replace(`
-		java -Djava.security.properties=java.security Tls server PORT ALIAS > server.log &
-		until grep -q listening server.log; do sleep 0.2; done
+		java -Djava.security.properties=java.security Tls server PORT ALIAS > named.log &
+		until grep -q listening named.log; do sleep 0.2; done
 		java -Djava.security.properties=java.security Tls client PORT ALIAS
 		kill $!`))
 	if err != nil {
