@@ -8,7 +8,7 @@
 /* A lane is a stream socket on which operations are asked for. It answers them
  * itself, without a way through Go: a thread that changes between Go and a module
  * for every operation is watched, woken and moved by Go's scheduler, which costs
- * more than many an operation. See Lane in lane.go for the frames. */
+ * more than many an operation. The frames are described in frame.go. */
 
 enum { CL_FRAME_HEADER = 9, CL_FRAME_MAX = 80 << 20, CL_FRAME_DO = 6, CL_FRAME_ANSWER = 0x80, CL_RESULT_HEADER = 12 };
 
