@@ -35,15 +35,20 @@ func send(fd int, pieces ...[]byte) {
 	go func() {
 		defer syscall.Close(fd)
 		for _, p := range pieces {
-			for len(p) > 0 {
-				n, err := syscall.Write(fd, p)
-				if err != nil {
-					return // the test has ended
-				}
-				p = p[n:]
-			}
+			put(fd, p)
 		}
 	}()
+}
+
+// put writes all of b, unless the test has ended.
+func put(fd int, b []byte) {
+	for len(b) > 0 {
+		n, err := syscall.Write(fd, b)
+		if err != nil {
+			return
+		}
+		b = b[n:]
+	}
 }
 
 func framed(kind byte, seq uint32, payload []byte) []byte {

@@ -60,6 +60,35 @@ func TestFailureText(t *testing.T) {
 	}
 }
 
+// TestDoFrame is the known answer of what a pkcs11.Lane reads.
+func TestDoFrame(t *testing.T) {
+	t.Parallel()
+	op := pkcs11.Op{Func: pkcs11.Decrypt, Param: pkcs11.OAEP, Mech: 9, Hash: 0x250, MGF: 2, Salt: 4}
+	got := appendDo([]byte("before"), 5, 6, op, []unit{{nonce: []byte("n"), aad: []byte("aad"), in: []byte("in"), room: 0x10}, {room: 3}})
+	const want = "before" + "\x45\x00\x00\x00" + "\x06" + "\x05\x00\x00\x00" + // length, kind, number
+		"\x06\x00\x00\x00" + "\x02\x03" + "\x09\x00\x00\x00" + "\x50\x02\x00\x00" + "\x02\x00\x00\x00" + "\x04\x00\x00\x00" + "\x02\x00\x00\x00" +
+		"\x01\x00\x00\x00" + "\x03\x00\x00\x00" + "\x02\x00\x00\x00" + "\x10\x00\x00\x00" + "n" + "aad" + "in" +
+		"\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x03\x00\x00\x00"
+	if string(got) != want {
+		t.Errorf("%x\nwant %x", got, want)
+	}
+}
+
+// TestResults reads an answer as a pkcs11.Lane writes it.
+func TestResults(t *testing.T) {
+	t.Parallel()
+	r := reader{b: []byte("\x00\x00\x00\x00" + "\x02\x00\x00\x00" + "\x03\x00\x00\x00" + "out" +
+		"\x05\x00\x00\x00" + "\x01\x00\x00\x00" + "\x00\x00\x00\x00")}
+	for i, want := range []result{{pkcs11.OK, pkcs11.AtCall, []byte("out")}, {pkcs11.GeneralError, pkcs11.AtInit, nil}} {
+		if got := nextResult(&r); got.rv != want.rv || got.at != want.at || string(got.out) != string(want.out) {
+			t.Errorf("result %d: %+v", i, got)
+		}
+	}
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzWorkerDecoder feeds the decoders of the worker's side.
 func FuzzWorkerDecoder(f *testing.F) {
 	f.Add((&loadRequest{blob: []byte("b")}).append(nil))
