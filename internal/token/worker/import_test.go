@@ -76,12 +76,8 @@ func TestImportedIsSecret(t *testing.T) {
 		}
 	}
 	h.Close()
-	out, err := inspectCommand(cfg).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	n := 0
-	for _, l := range strings.Split(string(out), "\n") {
+	for _, l := range strings.Split(string(inspection(t, cfg)), "\n") {
 		if rest, ok := strings.CutPrefix(l, "OBJECT k-"); ok {
 			n++
 			// sensitive, private, always sensitive, extractable: what came from outside was not always sensitive

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/internal/token/pkcs11"
 )
@@ -68,19 +69,28 @@ func must(b []byte, err error) []byte {
 	return b
 }
 
-func inspectCommand(cfg Config) *exec.Cmd {
+// inspection is what TestInspectChild prints of a token. It takes its turn with
+// workers that start: what SoftHSM2 writes when one logs in, another process reads wrong.
+func inspection(t *testing.T, cfg Config) []byte {
+	t.Helper()
+	unlock, err := lockFile(contextOf(t, time.Minute), cfg.LockFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestInspectChild$", "-test.v")
 	cmd.Env = append(append(os.Environ(), cfg.Env...), "INSPECT_TOKEN=1")
-	return cmd
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return out
 }
 
 // inspect checks every object's attributes and returns a line for each.
 func inspect(t *testing.T, cfg Config, transferable bool) (lines []string) {
 	t.Helper()
-	out, err := inspectCommand(cfg).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	out := inspection(t, cfg)
 	for _, l := range strings.Split(string(out), "\n") {
 		rest, ok := strings.CutPrefix(l, "OBJECT ")
 		if !ok {
