@@ -78,7 +78,7 @@ func TestRehearsalFindsLostKeys(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.OK(t, "POST", "transit/keys/there", map[string]any{"type": "ed25519"})
-	m.ok(t, `cp -a "$TOKENS" "$BACKUP/tokens"`, "")
+	m.ok(t, `flock "$LOCK" cp -a "$TOKENS" "$BACKUP/tokens"`, "")
 	m.OK(t, "POST", "transit/keys/lost", map[string]any{"type": "ed25519"})
 	m.ok(t, `claviger snapshot save "$BACKUP/claviger.snap"`, "")
 	out, err := m.run(t, `claviger snapshot rehearse --scratch . --hsm-backup "$BACKUP/tokens" "$BACKUP/claviger.snap"`, m.Shares[0]+"\n"+m.Shares[1]+"\n")

@@ -41,7 +41,7 @@ func (m *machine) run(t *testing.T, commands, shares string) (string, error) {
 	script.Stdin = strings.NewReader(shares)
 	script.Env = append(append(os.Environ(), m.Env...), "PATH="+m.dir+":"+os.Getenv("PATH"),
 		"CLAVIGER_ADDR="+m.Addr, "CLAVIGER_TOKEN="+m.RootToken, "CLAVIGER_CONFIG="+m.Config,
-		"TOKENS="+m.tokens, "BACKUP="+m.backup)
+		"TOKENS="+m.tokens, "BACKUP="+m.backup, "LOCK="+filepath.Join(m.Dir, "data", "token.lock"))
 	out, err := script.CombinedOutput()
 	return string(out), err
 }

@@ -199,7 +199,7 @@ func (v *vault) secrets(t *testing.T, used map[string]use) map[string][]byte {
 		secrets["the HMAC secret of "+key] = v.secret(t, *r.MAC)
 	}
 	for name, secret := range secrets {
-		if len(secret) < 32 {
+		if len(secret) < 30 { // SoftHSM2 keeps the number of a P-256 key without leading zeros
 			t.Fatalf("%s has %d bytes", name, len(secret))
 		}
 	}

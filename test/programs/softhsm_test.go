@@ -27,7 +27,7 @@ var loopback = []net.IP{net.IPv4(127, 0, 0, 1)}
 func softHSM(t testing.TB) *provider {
 	t.Helper()
 	module, env := tokentest.SoftHSM(t)
-	p := &provider{name: "softhsm2", module: module, env: env, pin: "1234", dir: t.TempDir()}
+	p := &provider{name: "softhsm2", module: module, env: env, pin: "user-pin", dir: t.TempDir()}
 	mustRun(t, p.environ(), need(t, "softhsm2-util", "softhsm2"), "--init-token", "--free", "--label", tokenLabel, "--pin", p.pin, "--so-pin", "5678")
 	a := newAuthority(t)
 	a.provider = p
