@@ -76,8 +76,8 @@ func TestImportedIsSecret(t *testing.T) {
 		}
 	}
 	h.Close()
-	n := 0
-	for _, l := range strings.Split(string(inspection(t, cfg)), "\n") {
+	n, out := 0, string(inspection(t, cfg))
+	for _, l := range strings.Split(out, "\n") {
 		if rest, ok := strings.CutPrefix(l, "OBJECT k-"); ok {
 			n++
 			// sensitive, private, always sensitive, extractable: what came from outside was not always sensitive
