@@ -21,9 +21,9 @@ const eabKeySize = 32
 
 // newEAB makes a key for one account of a directory. It is shown here only.
 func (s *Service) newEAB(ctx context.Context, c *op.Call, r *api.PKINewEAB) (*api.PKIEAB, error) {
-	rec := &eabRecord{ID: newUUID(), Directory: acmePrefix(r.Role, r.Issuer), Key: make([]byte, eabKeySize), Created: s.now().UTC()}
-	rand.Read(rec.Key)
-	defer clear(rec.Key)
+	key, text := newEABKey()
+	defer clear(key)
+	rec := &eabRecord{ID: newUUID(), Directory: acmePrefix(r.Role, r.Issuer), Key: key, Created: s.now().UTC()}
 	if err := s.checkEABPlace(ctx, c.Mount, r); err != nil {
 		return nil, err
 	}
@@ -36,8 +36,20 @@ func (s *Service) newEAB(ctx context.Context, c *op.Call, r *api.PKINewEAB) (*ap
 	}
 	return &api.PKIEAB{
 		ID: rec.ID, KeyType: "hs", ACMEDirectory: rec.Directory + "/directory", CreatedOn: rec.Created.Format(time.RFC3339),
-		Key: base64.RawURLEncoding.EncodeToString(rec.Key),
+		Key: text,
 	}, nil
+}
+
+// newEABKey draws a key, with the base64url text that people give to their ACME
+// clients. One text in 64 would begin with "-", which certbot takes for an option;
+// those keys are not used.
+func newEABKey() (key []byte, text string) {
+	key = make([]byte, eabKeySize)
+	for text == "" || text[0] == '-' {
+		rand.Read(key)
+		text = base64.RawURLEncoding.EncodeToString(key)
+	}
+	return key, text
 }
 
 // checkEABPlace refuses a key for a directory of what is not there.

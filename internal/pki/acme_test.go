@@ -1,6 +1,8 @@
 package pki
 
 import (
+	"bytes"
+	"encoding/base64"
 	"testing"
 	"time"
 
@@ -89,6 +91,16 @@ func TestCheckContact(t *testing.T) {
 	for text, want := range map[string]string{"tel:1": acme.UnsupportedContact, "mailto:": acme.InvalidContact, "mailto:a@b,c@d": acme.InvalidContact, "mailto:a@b?subject=x": acme.InvalidContact} {
 		if err := checkContact([]string{text}); err == nil || err.Error() == "" {
 			t.Errorf("%s is taken, want %s", text, want)
+		}
+	}
+}
+
+// A key for a binding can be an argument of a program: its text begins with no "-".
+func TestNewEABKey(t *testing.T) {
+	for range 4096 {
+		key, text := newEABKey()
+		if b, err := base64.RawURLEncoding.DecodeString(text); err != nil || len(key) != eabKeySize || !bytes.Equal(b, key) || text[0] == '-' {
+			t.Fatalf("%d bytes, %q: %v", len(key), text, err)
 		}
 	}
 }
