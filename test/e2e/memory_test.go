@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,7 +104,9 @@ type vault struct {
 func openVault(t *testing.T, s *harness.Server, pin string) *vault {
 	t.Helper()
 	db := openDatabase(t, s)
+	release := holdToken(t, s) // while a worker logs in, a file is half written
 	v := &vault{objects: readTokens(t, tokenDir(t, s), pin)}
+	release()
 	v.records = func(table, key string) (data []byte, version int64) {
 		t.Helper()
 		row := db.QueryRow(`SELECT data, version FROM records WHERE tbl = ? AND key = ?`, table, []byte(key))
@@ -132,6 +135,19 @@ func openVault(t *testing.T, s *harness.Server, pin string) *vault {
 	aad = append(binary.BigEndian.AppendUint64(aad, uint64(seal.Created.Unix())), 1) // adopted
 	v.storageKey = openGCM(t, v.labelled(t, "claviger-storage"), seal.StorageKey[1:], aad)
 	return v
+}
+
+// holdToken keeps workers of the server from starting.
+func holdToken(t *testing.T, s *harness.Server) (release func()) {
+	t.Helper()
+	lock, err := os.OpenFile(filepath.Join(s.Dir, "data", "token.lock"), os.O_RDWR, 0)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { lock.Close() }
 }
 
 func (v *vault) labelled(t *testing.T, label string) []byte {

@@ -112,17 +112,7 @@ func createKeys(t *testing.T, s *harness.Server, n int64) {
 // listObjects returns a paragraph of pkcs11-tool for each object.
 func listObjects(t *testing.T, s *harness.Server, pin string) []string {
 	t.Helper()
-	args := []string{"--module", s.Module, "--token-label", "claviger-test", "--list-objects"}
-	cmd := exec.Command("pkcs11-tool", args...)
-	if pin != "" {
-		// The PIN comes from the environment; the test's PIN is no secret.
-		cmd = exec.Command("pkcs11-tool", append(args, "--login", "--pin", "env:TEST_PIN")...)
-	}
-	cmd.Env = append(append(os.Environ(), s.Env...), "TEST_PIN="+pin)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("pkcs11-tool: %v\n%s", err, out)
-	}
+	out := tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env, "--list-objects")
 	var objects []string
 	for line := range strings.Lines(string(out)) {
 		if line[0] != ' ' && line[0] != '\t' {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claviger/claviger/internal/token/tokentest"
 	"github.com/claviger/claviger/test/harness"
 )
 
@@ -42,7 +43,7 @@ func (w *walker) sh(line string) []byte {
 	}
 	cmd := exec.Command("sh", "-ec", line)
 	cmd.Dir = w.dir
-	cmd.Env = append(append(os.Environ(), w.s.Env...), "VAULT_ADDR="+w.s.Addr, "VAULT_TOKEN="+w.s.RootToken, "PIN="+w.pin, "MODULE="+w.s.Module)
+	cmd.Env = append(append(os.Environ(), w.s.Env...), "VAULT_ADDR="+w.s.Addr, "VAULT_TOKEN="+w.s.RootToken)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -50,6 +51,14 @@ func (w *walker) sh(line string) []byte {
 	}
 	return out.Bytes()
 }
+
+// tool runs pkcs11-tool on the token.
+func (w *walker) tool(args ...string) {
+	w.t.Helper()
+	tokentest.Tool(w.t, w.s.Module, "claviger-test", w.pin, w.s.Env, args...)
+}
+
+func (w *walker) path(name string) string { return filepath.Join(w.dir, name) }
 
 // post sends a file as curl does, and returns the answer's data.
 func (w *walker) post(file, path string) map[string]any {
@@ -69,14 +78,14 @@ func (w *walker) post(file, path string) map[string]any {
 
 func (w *walker) write(name, text string) {
 	w.t.Helper()
-	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(w.path(name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *walker) read(name string) string {
 	w.t.Helper()
-	b, err := os.ReadFile(filepath.Join(w.dir, name))
+	b, err := os.ReadFile(w.path(name))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -163,15 +172,15 @@ var sha256Info = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x
 
 func (s toolSigner) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 	s.walker.write("digest", string(sha256Info)+string(digest))
-	s.sh(`pkcs11-tool --module "$MODULE" --token-label claviger-test --login --pin "$PIN" --sign --mechanism RSA-PKCS --id 2222 --input-file digest --output-file signature`)
+	s.tool("--sign", "--mechanism", "RSA-PKCS", "--id", "2222", "--input-file", s.path("digest"), "--output-file", s.path("signature"))
 	return []byte(s.read("signature")), nil
 }
 
 // ownCA makes a key in the token and certifies it by itself, without Claviger.
 func (w *walker) ownCA() {
 	w.t.Helper()
-	w.sh(`pkcs11-tool --module "$MODULE" --token-label claviger-test --login --pin "$PIN" --keypairgen --key-type rsa:2048 --label localca --id 2222 --usage-sign`)
-	w.sh(`pkcs11-tool --module "$MODULE" --token-label claviger-test --login --pin "$PIN" --read-object --type pubkey --id 2222 --output-file public.der`)
+	w.tool("--keypairgen", "--key-type", "rsa:2048", "--label", "localca", "--id", "2222", "--usage-sign")
+	w.tool("--read-object", "--type", "pubkey", "--id", "2222", "--output-file", w.path("public.der"))
 	public, err := x509.ParsePKIXPublicKey([]byte(w.read("public.der")))
 	if err != nil {
 		w.t.Fatal(err)
@@ -210,7 +219,7 @@ func TestWalkWithKeyOfTheToken(t *testing.T) {
 	w.sh("openssl ocsp -issuer ca.pem -cert usercert.pem -no_nonce -reqout request.der")
 	ask := func() []byte { return w.ocsp("hsm") }
 	crl, answer := raw(t, s, "hsm/crl", "application/pkix-crl"), ask()
-	w.sh(`pkcs11-tool --module "$MODULE" --token-label claviger-test --login --pin "$PIN" --delete-object --type privkey --id 2222`)
+	w.tool("--delete-object", "--type", "privkey", "--id", "2222")
 	s.Kill() // a worker that has the key in use may keep it
 	s.Start(t)
 	s.Unseal(t, s.Shares[0])

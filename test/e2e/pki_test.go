@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claviger/claviger/internal/token/tokentest"
 	"github.com/claviger/claviger/test/harness"
 )
 
@@ -129,12 +130,8 @@ func TestAuthorityOfElsewhere(t *testing.T) {
 	cert, key = outsideCA(t, "ACME Token Root")
 	wrong, _ := outsideCA(t, "Another")
 	block, _ := pem.Decode([]byte(key))
-	cmd := exec.Command("pkcs11-tool", "--module", s.Module, "--token-label", "claviger-test", "--login", "--pin", pin,
+	tokentest.Tool(t, s.Module, "claviger-test", pin, s.Env,
 		"--write-object", saved(t, "key.der", block.Bytes), "--type", "privkey", "--id", "2222", "--label", "localca", "--usage-sign")
-	cmd.Env = append(os.Environ(), s.Env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("pkcs11-tool: %v\n%s", err, out)
-	}
 	for want, body := range map[string]map[string]any{
 		"not the one that was expected": {"certificate": wrong, "pkcs11_key_label": "localca"},
 		"no private or secret key":      {"certificate": cert, "pkcs11_key_label": "nothing"},

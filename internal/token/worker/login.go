@@ -126,7 +126,7 @@ func (p *process) login(pin []byte) (facts, error) {
 			return p.learn()
 		}
 		switch pkcs11.CodeOf(err) {
-		case pkcs11.GeneralError, pkcs11.UserPINNotInitialized, pkcs11.TokenNotPresent:
+		case pkcs11.GeneralError, pkcs11.UserPINNotInitialized, pkcs11.TokenNotPresent, pkcs11.TokenNotRecognized:
 		default:
 			if asFailure(err).reason != reasonAbsent {
 				return facts{}, err

@@ -116,6 +116,13 @@ static CK_RV login(CK_ULONG s, CK_ULONG user, CK_BYTE *pin, CK_ULONG n)
 	return real->C_Login(s, user, pin, n);
 }
 
+static CK_RV open_session(CK_ULONG slot, CK_ULONG flags, void *app, void *notify, CK_ULONG *s)
+{
+	if (told("token-half-written"))
+		return 0xe1; /* CKR_TOKEN_NOT_RECOGNIZED */
+	return real->C_OpenSession(slot, flags, app, notify, s);
+}
+
 static CK_RV initialize(void *args)
 {
 	const char *secret = getenv("SHIM_SECRET");
@@ -203,6 +210,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 	mine.C_Initialize = initialize;
 	mine.C_Sign = sign;
 	mine.C_Encrypt = encrypt;
+	mine.C_OpenSession = open_session;
 	mine.C_Login = login;
 	mine.C_GetMechanismList = mechanisms;
 	mine.C_GetMechanismInfo = mechanism_info;
