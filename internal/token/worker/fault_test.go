@@ -274,7 +274,11 @@ func TestWrongPINOnce(t *testing.T) {
 	}
 	for _, passing := range []string{"login-busy", "token-half-written"} {
 		s.tell(t, passing)
-		openDevice(t, d)
+		h, err := d.open(ctx, []byte(testPIN))
+		if err != nil {
+			t.Fatalf("%s: %v", passing, err)
+		}
+		h.Close()
 	}
 }
 
