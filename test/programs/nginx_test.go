@@ -84,6 +84,14 @@ func (n *nginx) reload(t testing.TB) {
 	}
 }
 
+// reloaded reloads, waits until all of its four workers are new, and returns them.
+func (n *nginx) reloaded(t testing.TB) []int {
+	t.Helper()
+	old := n.settle(t, 4, nil)
+	n.reload(t)
+	return n.settle(t, 4, old)
+}
+
 // settle waits until there are only so many workers, none of the old ones.
 func (n *nginx) settle(t testing.TB, workers int, old []int) []int {
 	t.Helper()
@@ -135,9 +143,7 @@ func TestNginx(t *testing.T) {
 					t.Errorf("the service behind: %q, %v", body, err)
 				}
 				d.path = "/"
-				old := children(n.pid)
-				n.reload(t)
-				n.settle(t, 4, old)
+				n.reloaded(t)
 				d.serves(t, k, "hello CN=")
 				d.client = nil
 				if _, body, err := d.get(t.Context()); err == nil || !strings.Contains(err.Error(), "400") {
@@ -200,9 +206,7 @@ func TestNginxRotation(t *testing.T) {
 		}
 		second := *k
 		second.public = signer.Public()
-		old := children(n.pid)
-		n.reload(t)
-		n.settle(t, 4, old)
+		n.reloaded(t)
 		d.serves(t, &second, "hello")
 
 		yes := true

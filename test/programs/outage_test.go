@@ -98,8 +98,7 @@ func TestNginxOutages(t *testing.T) {
 		d := &dialer{address: n.address, pool: p.pool(t), client: &caller, timeout: time.Minute}
 		d.serves(t, k, "hello")
 		// The first reload is the one that opens what stays open.
-		n.reload(t)
-		first := n.settle(t, 4, children(n.pid))
+		first := n.reloaded(t)
 		d.serves(t, k, "hello")
 		before := p.leftovers(n)
 
