@@ -4,14 +4,17 @@
 # and in Claviger on SoftHSM2 through its module, by the server's socket and by
 # the agent over TLS; on the same cores, in turn, with the load generator there too.
 # Arguments: the program, the module, the seconds of a round, the rounds, the
-# connections. It needs the packages curl, jq, nginx-light, openssl, softhsm2,
-# libengine-pkcs11-openssl, p11-kit and p11-kit-modules, and leaves nothing behind.
+# connections, and a network's delay (500us), which lies then, each way, between
+# p11-kit's client and its server and between the agent and Claviger's. It needs the
+# packages curl, jq, nginx-light, openssl, softhsm2, libengine-pkcs11-openssl, p11-kit
+# and p11-kit-modules, and leaves nothing behind.
 set -eu
 claviger=$(realpath "${1:-bin/claviger}")
 module=$(realpath "${2:-pkcs11/build/libclaviger-pkcs11.so}")
 seconds=${3:-5}
 rounds=${4:-5}
 connections=${5:-16}
+delay=${6:-}
 here=$(cd "$(dirname "$0")" && pwd)
 softhsm=/usr/lib/softhsm/libsofthsm2.so
 p11kit=$(ls /usr/lib/*/pkcs11/p11-kit-client.so)
@@ -27,7 +30,19 @@ stop() {
 }
 trap stop EXIT
 random() { head -c 24 /dev/urandom | base64 | tr -d '+/='; }
-(cd "$here/.." && go build -o "$dir/" ./bench/tlsload)
+(cd "$here/.." && go build -o "$dir/" ./bench/tlsload ./bench/distance)
+
+# away FROM TO: with a delay, what connects to FROM reaches TO over a network.
+away() {
+	[ -n "$delay" ] || return 0
+	: >"$dir/away"
+	"$dir/distance" -listen "$1" -to "$2" -delay "$delay" >"$dir/away" &
+	pids="$pids $!"
+	until [ -s "$dir/away" ]; do
+		sleep 0.1
+		kill -0 $!
+	done
+}
 
 SOFTHSM2_CONF=$dir/softhsm2.conf
 export SOFTHSM2_CONF
@@ -94,11 +109,15 @@ HCL
 "$claviger" policy write bench --in "$dir/policy.hcl" >/dev/null 2>&1
 "$claviger" token create --policy bench --format json | jq -r .client_token >"$dir/token"
 
+# The certificate names the address alone, so any port of it will do.
+far=$((port + 1))
+[ -z "$delay" ] || far=$((port + 2))
+away "127.0.0.1:$far" "127.0.0.1:$((port + 1))"
 cat >"$dir/agent.toml" <<TOML
 socket = "$dir/agent.sock"
 mode = "0600"
 [server]
-addresses = ["https://127.0.0.1:$((port + 1))"]
+addresses = ["https://127.0.0.1:$far"]
 ca_cert = "$dir/tls.pem"
 [token]
 source = "file"
@@ -112,10 +131,17 @@ until [ -S "$dir/agent.sock" ]; do
 	kill -0 "$agent"
 done
 
-export P11_KIT_SERVER_ADDRESS="unix:path=$dir/p11-kit.sock"
+remoting=$dir/p11-kit.sock
+[ -z "$delay" ] || remoting=$dir/p11-kit-far.sock
+export P11_KIT_SERVER_ADDRESS="unix:path=$remoting"
 p11-kit server --foreground --provider "$softhsm" --name "$dir/p11-kit.sock" "pkcs11:token=bench" >"$dir/p11-kit.log" 2>&1 &
 remote=$!
 pids="$pids $remote"
+until [ -S "$dir/p11-kit.sock" ]; do
+	sleep 0.1
+	kill -0 "$remote"
+done
+away "unix:$remoting" "unix:$dir/p11-kit.sock"
 
 # nginx NAME PORT MODULE TOKEN PIN: two servers, with keys of both types, at PORT
 # and PORT+1; without a module the keys are files.
