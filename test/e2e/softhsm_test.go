@@ -20,13 +20,14 @@ const (
 	ckaID              = 0x102
 	ckaLabel           = 0x03
 	ckaPrivateExponent = 0x123
+	ckaECParams        = 0x180
 	ckaUserPIN         = 0x8000534d
 )
 
 // object is what SoftHSM2 keeps of an object of its token, decrypted.
 type object struct {
 	label, id string // id in hex
-	secret    []byte // CKA_VALUE or CKA_PRIVATE_EXPONENT
+	secret    []byte // CKA_VALUE or CKA_PRIVATE_EXPONENT; of a P-256 key 32 bytes
 }
 
 // readTokens decrypts what SoftHSM2 wrote, knowing the user PIN. It needs no
@@ -74,6 +75,10 @@ func readTokens(t *testing.T, dir, pin string) []object {
 		o := object{label: string(open(ckaLabel)), id: hex.EncodeToString(open(ckaID)), secret: open(ckaValue)}
 		if o.secret == nil {
 			o.secret = open(ckaPrivateExponent)
+		}
+		if len(attrs[ckaECParams]) > 0 && o.secret != nil {
+			// SoftHSM2 keeps the number without leading zeros.
+			o.secret = append(make([]byte, max(0, 32-len(o.secret))), o.secret...)
 		}
 		objects = append(objects, o)
 	}

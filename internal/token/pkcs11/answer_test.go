@@ -5,10 +5,11 @@ package pkcs11
 import (
 	"bytes"
 	"encoding/hex"
-	"os"
-	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/claviger/claviger/internal/token/tokentest"
 )
 
 // softKey opens SoftHSM2 with a token of its own and returns a session, and the AES
@@ -16,16 +17,11 @@ import (
 // module of a kind.
 func softKey(t *testing.T) (*Session, Handle) {
 	t.Helper()
-	const module = "/usr/lib/softhsm/libsofthsm2.so"
-	if _, err := os.Stat(module); err != nil {
-		t.Skip("SoftHSM2 is not installed")
+	module, env := tokentest.SoftHSM(t)
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
 	}
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "softhsm2.conf")
-	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"\nlog.level = ERROR\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOFTHSM2_CONF", conf)
 	m, err := Open(module)
 	if err != nil {
 		t.Fatal(err)
@@ -97,17 +93,8 @@ func got(t *testing.T, fd int, want []byte) {
 
 func TestLaneAnswers(t *testing.T) {
 	s, key := softKey(t)
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := NewLane(fds[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	defer syscall.Close(fds[0])
-	defer syscall.Close(fds[1])
+	l, fd := pair(t)
+	defer syscall.Close(fd)
 	if err := l.Hold(3, key); err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +102,9 @@ func TestLaneAnswers(t *testing.T) {
 	// it has answered them: as whole, with the answers written.
 	next := func(frames []byte, want []byte) {
 		t.Helper()
-		go put(fds[1], append(bytes.Clone(frames), framed(99, 1, []byte("behind"))...))
+		go put(fd, append(bytes.Clone(frames), framed(99, 1, []byte("behind"))...))
 		read := make(chan struct{})
-		go func() { defer close(read); got(t, fds[1], want) }()
+		go func() { defer close(read); got(t, fd, want) }()
 		f, err := l.Next(s, false)
 		if err != nil || f.Kind != 99 || string(f.Payload) != "behind" {
 			t.Fatalf("kind %d, reason %d, %v, %v", f.Kind, f.Reason, f.Err, err)
@@ -160,7 +147,7 @@ func TestLaneAnswers(t *testing.T) {
 	// What is not the item's own fault is left to the caller, as often as it asks.
 	broken := gcm(Encrypt, gcmItem(zeros), gcmItem(zeros))
 	copy(broken[6:], numbers(nil, 0x7FFFFFFF)) // the mechanism
-	go put(fds[1], append(framed(FrameDo, 11, broken), framed(FrameDo, 12, gcm(Encrypt, gcmItem(nil)))...))
+	go put(fd, append(framed(FrameDo, 11, broken), framed(FrameDo, 12, gcm(Encrypt, gcmItem(nil)))...))
 	for _, again := range []bool{false, true, true} {
 		f, err := l.Next(s, again)
 		if err != nil || f.Seq != 11 || f.Reason != Stopped || f.Slot != 3 || *f.Err != (Error{"C_EncryptInit", MechanismInvalid}) {
@@ -170,7 +157,7 @@ func TestLaneAnswers(t *testing.T) {
 	next(nil, answered(12, okResult(tag)))
 
 	l.Drop(3)
-	go put(fds[1], framed(FrameDo, 13, gcm(Encrypt, gcmItem(nil))))
+	go put(fd, framed(FrameDo, 13, gcm(Encrypt, gcmItem(nil))))
 	if f, err := l.Next(s, false); err != nil || f.Reason != Empty || f.Slot != 3 {
 		t.Errorf("a dropped key: reason %d, slot %d, %v", f.Reason, f.Slot, err)
 	}

@@ -272,6 +272,17 @@ func TestWrongPINOnce(t *testing.T) {
 	if _, err := d.Open(ctx, []byte(testPIN)); !errors.Is(err, token.ErrLocked) {
 		t.Errorf("locked PIN: %v", err)
 	}
+}
+
+// What SoftHSM2 answers while another program logs in to the token is tried again.
+func TestLoginTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := newShim(t)
+	d := newDevice(t, s.cfg)
+	ctx := within(t)
+	if err := d.Create(ctx, []byte(testSO), []byte(testPIN)); err != nil {
+		t.Fatal(err)
+	}
 	for _, passing := range []string{"login-busy", "token-half-written"} {
 		s.tell(t, passing)
 		h, err := d.open(ctx, []byte(testPIN))
